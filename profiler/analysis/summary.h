@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a recording says, ready to be shown: the only thing that reports read. Names are strings
+// here; bytes are exact integers; times are seconds unless a name says otherwise.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "profiler/core/words.h"
+
+namespace tally::analysis {
+
+struct Cell {
+  Role role = Role::kUnattributed;
+  std::string module;
+  int64_t bytes = 0;
+  uint32_t blocks = 0;
+};
+
+struct MarkSummary {
+  Mark mark = Mark::kStart;
+  int micro_step = 0;
+  double seconds = 0;  // since the step began
+  int64_t bytes = 0;
+  int64_t allocator_bytes = 0;
+  int64_t difference = 0;  // bytes - allocator_bytes
+  RoleBytes roles{};
+  int64_t saved_bytes = 0;
+  int64_t saved_parameter_bytes = 0;
+  int64_t saved_number_bytes = 0;
+  std::optional<int64_t> expected_saved_bytes;
+  Phase phase = Phase::kOther;
+  std::string module;
+  std::string op;
+  std::vector<Cell> cells;
+};
+
+struct TimelinePoint {
+  double seconds = 0;
+  RoleBytes roles{};
+  Phase phase = Phase::kOther;
+  int micro_step = 0;
+  std::string module;
+  std::string op;
+};
+
+struct PhaseSpan {
+  Phase phase = Phase::kOther;
+  int micro_step = 0;
+  double begin = 0;
+  double end = 0;
+};
+
+struct OperatorRow {
+  Phase phase = Phase::kOther;
+  std::string module;
+  std::string op;
+  uint32_t calls = 0;
+  double flops = 0;
+  double torch_flops = 0;
+  double elementwise_flops = 0;
+  double seconds = 0;
+};
+
+struct BlockRow {
+  int64_t bytes = 0;  // of one block
+  uint32_t count = 1;
+  Role role = Role::kUnattributed;
+  bool saved = false;
+  Phase phase = Phase::kOther;
+  std::string module;
+  std::string op;
+  std::string name;
+  std::string dtype;
+  std::string shape;
+  std::string source;
+  double age_seconds = 0;
+};
+
+struct DeviceStep {
+  std::string device;  // "cpu"
+  MarkSummary peak;
+  std::vector<MarkSummary> marks;        // all, the peak among them, in the order of time
+  std::vector<TimelinePoint> timeline;   // empty unless this step is shown in detail
+  std::vector<BlockRow> peak_blocks;     // only where the recording kept them
+  int64_t forward_temporary_peak = 0;
+  int64_t backward_temporary_peak = 0;
+  int64_t optimizer_temporary_peak = 0;
+  int64_t foreign_bytes = 0;
+  int64_t largest_difference = 0;
+  uint64_t allocations = 0;
+  uint64_t frees = 0;
+};
+
+struct Flops {
+  double forward = 0;
+  double backward = 0;
+  double recompute = 0;
+  double optimizer = 0;
+  double elementwise = 0;  // all phases, beside the others
+  double torch = 0;        // what torch.utils.flop_counter would have counted
+  std::string source = "formula";
+  double total() const { return forward + backward + recompute + optimizer; }
+};
+
+struct StepSummary {
+  uint64_t index = 0;
+  double seconds = 0;
+  int micro_steps = 0;
+  bool detailed = false;
+  double tokens = 0;
+  std::vector<DeviceStep> devices;
+  Flops flops;
+  std::vector<PhaseSpan> phases;
+  std::vector<OperatorRow> operators;  // of shown steps
+};
+
+struct ModuleSummary {
+  std::string name;
+  std::string type;
+  RoleBytes bytes{};   // at the peak of the step shown
+  Flops flops;         // of the step shown
+  double seconds = 0;
+};
+
+struct TheoryRow {
+  std::string key;    // "gradient"
+  std::string title;
+  std::string unit = "bytes";  // or "FLOP"
+  double measured = 0;
+  std::optional<double> expected;
+  double deviation = 0;  // measured - expected
+  std::string formula;
+  std::string cause;     // of the deviation, or why there is no expectation; never empty
+};
+
+struct Verdict {
+  std::string kind;  // "checkpointing", "accumulation", "oom", "leak"
+  std::string verdict;
+  std::vector<std::string> evidence;
+  int64_t bytes = 0;
+};
+
+struct Device {
+  std::string id;
+  std::string name;
+  int64_t memory_bytes = 0;
+};
+
+struct Source {
+  std::string name;
+  bool available = false;
+  std::string reason;
+};
+
+struct Overhead {
+  double seconds = 0;             // in hooks, on the program's threads
+  double bookkeeper_seconds = 0;  // on the profiler's own thread
+  int64_t bytes = 0;
+  double share = 0;               // of the time of the recorded steps
+};
+
+struct Summary {
+  int schema = 1;
+  // run
+  std::string recording;  // path
+  std::string started;    // ISO 8601, UTC
+  std::vector<std::string> command;
+  std::string ended;      // clean | exception | killed | running
+  std::vector<std::pair<std::string, std::string>> versions;
+  std::vector<std::pair<std::string, std::string>> options;
+  Overhead overhead;
+  std::vector<Device> devices;
+  std::vector<Source> sources;
+  // parameters
+  int64_t parameter_count = 0;
+  int64_t parameter_bytes = 0;
+  int64_t trainable_count = 0;
+  std::vector<std::string> optimizers;  // "AdamW"
+  // steps
+  std::vector<StepSummary> steps;  // all; timelines and operators only of those kept in detail
+  size_t shown = 0;                // index into steps: the one the report explains
+  std::vector<ModuleSummary> modules;   // of the step shown
+  std::vector<TheoryRow> theory;        // of the step shown
+  std::vector<Verdict> verdicts;
+  // what the report does not know
+  int64_t unattributed_bytes = 0;  // at the peak of the step shown
+  uint64_t dropped_events = 0;
+  std::vector<std::string> notes;  // sentences
+
+  std::string headline;            // "Peak 1.64 GiB in step 3, backward of h.11.mlp; 64 % activations."
+
+  const StepSummary& step() const { return steps.at(shown); }
+};
+
+}  // namespace tally::analysis

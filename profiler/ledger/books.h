@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// The books of a step: what the ledger hands to the recording, and what a recording gives back.
+// Plain values; all names are StringId into the session's string table. Bytes are exact.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "profiler/core/ids.h"
+#include "profiler/core/words.h"
+
+namespace tally {
+
+using DeviceIndex = uint8_t;  // index into RunInfo::devices; 0 is the CPU
+
+// Bytes of one role in one module at a mark.
+struct Cell {
+  Role role = Role::kUnattributed;
+  StringId module;  // "" when no module is known; "after h.0.mlp" when inferred from the last one
+  int64_t bytes = 0;
+  uint32_t blocks = 0;
+};
+
+// The books of one device at one mark. sum(roles) == bytes by construction of the ledger;
+// allocator_bytes is the allocator's own count at the same event, so bytes - allocator_bytes is a
+// difference that can fail.
+struct MarkBook {
+  Mark mark = Mark::kStart;
+  uint16_t micro_step = 0;
+  int64_t time_ns = 0;  // since the step began
+  int64_t bytes = 0;
+  int64_t allocator_bytes = 0;
+  RoleBytes roles{};
+  // What autograd held (unique storages, whole); known at forward edges and after them.
+  int64_t saved_bytes = 0;
+  int64_t saved_parameter_bytes = 0;
+  int64_t saved_number_bytes = 0;
+  // What the save rules of the recorded operators say saved_bytes should be; -1: not computed.
+  int64_t expected_saved_bytes = -1;
+  // Where the mark was set: the operator that ran and its module.
+  Phase phase = Phase::kOther;
+  StringId module;
+  StringId op;
+  std::vector<Cell> cells;
+};
+
+// One kept moment of the live bytes; thinned, but the extremes and the marks are always kept.
+struct TimelinePoint {
+  int64_t time_ns = 0;  // since the step began
+  RoleBytes roles{};
+  Phase phase = Phase::kOther;
+  uint16_t micro_step = 0;
+  StringId module;
+  StringId op;  // of the allocation or free that made this moment
+};
+
+// A span of one phase on the thread that steps.
+struct PhaseSpan {
+  Phase phase = Phase::kOther;
+  uint16_t micro_step = 0;
+  int64_t begin_ns = 0;
+  int64_t end_ns = 0;
+};
+
+// Work of one operator in one module and phase, summed over its calls in the step.
+struct OperatorRow {
+  Phase phase = Phase::kOther;
+  StringId module;
+  StringId op;
+  uint32_t calls = 0;
+  double flops = 0;              // multiply-adds of matrix products, convolutions, attention: x2
+  double torch_flops = 0;        // the part that torch.utils.flop_counter counts as well
+  double elementwise_flops = 0;  // element-wise, reductions and normalisations
+  int64_t nanoseconds = 0;       // wall time of the outermost operator, without operators inside
+};
+
+// A block, or several alike, alive at the peak.
+struct BlockRow {
+  int64_t bytes = 0;  // of one block
+  uint32_t count = 1;
+  Role role = Role::kUnattributed;
+  bool saved = false;
+  Phase phase = Phase::kOther;  // it was made in
+  StringId module;
+  StringId op;
+  StringId name;   // of the parameter it belongs to ("h.0.attn.weight"), or of the state ("exp_avg")
+  StringId dtype;  // "float32"; "" when no tensor on it was seen
+  StringId shape;  // "[8, 1024, 768]"
+  StringId source; // "file:line" when recorded
+  int64_t age_ns = 0;  // at the peak
+};
+
+struct DeviceBooks {
+  DeviceIndex device = 0;
+  std::vector<MarkBook> marks;  // in the order of time; exactly one kPeak, with micro_step set
+  std::vector<TimelinePoint> timeline;
+  std::vector<BlockRow> peak_blocks;  // only in detailed steps; largest first
+  // Highest bytes of each kind of temporary at any moment of the step.
+  int64_t forward_temporary_peak = 0;
+  int64_t backward_temporary_peak = 0;
+  int64_t optimizer_temporary_peak = 0;
+  int64_t foreign_bytes = 0;  // storages seen that bypass the allocator; not part of any sum
+  int64_t largest_difference = 0;  // |ledger - allocator| over every event of the step
+  uint64_t allocations = 0;
+  uint64_t frees = 0;
+};
+
+struct StepBooks {
+  uint64_t index = 0;  // of the step, from 0
+  int64_t start_ns = 0;  // since the run began
+  int64_t duration_ns = 0;
+  uint16_t micro_steps = 0;
+  bool detailed = false;
+  double tokens = 0;  // indices given to the largest embedding, summed over micro-steps; 0: none seen
+  std::vector<DeviceBooks> devices;
+  std::vector<PhaseSpan> phases;
+  std::vector<OperatorRow> operators;
+  // Counted while the step ran, 0 unless said.
+  uint64_t events = 0;
+  uint64_t unmatched_frees = 0;
+  int64_t profiler_ns = 0;  // of the training thread, spent in our hooks (measured by sampling)
+};
+
+// A parameter, buffer or piece of optimizer state as a walk over the objects gives it.
+struct ParameterInfo {
+  StringId name;    // "h.0.attn.c_attn.weight"
+  StringId module;  // "h.0.attn.c_attn"
+  StringId dtype;
+  StringId shape;
+  int64_t elements = 0;
+  int64_t bytes = 0;      // of the tensor
+  bool trainable = true;
+  bool is_buffer = false;
+  bool shared = false;    // its storage was listed before under another name (tied weights)
+  int64_t optimizer_index = -1;  // into RunInfo::optimizers; -1: none watched holds it
+};
+
+struct ModuleInfo {
+  StringId name;
+  StringId type;  // "torch::nn::LinearImpl"
+};
+
+struct OptimizerInfo {
+  StringId type;    // "AdamW"
+  StringId recipe;  // "adamw", "adamw-amsgrad", "sgd", "sgd-momentum", ...; "" when not known
+  int64_t parameters = 0;
+};
+
+struct DeviceInfo {
+  std::string id;    // "cpu"
+  std::string name;  // "Intel Xeon ..."
+  int64_t memory_bytes = 0;
+};
+
+struct SourceInfo {
+  std::string name;      // "torch.cpu_allocator"
+  bool available = false;
+  std::string reason;    // why not, or what is limited; a sentence
+};
+
+// What is known of the run when it starts or changes; the recording holds the latest.
+struct RunInfo {
+  std::vector<std::string> command;
+  std::vector<std::pair<std::string, std::string>> versions;  // "torchtally", "torch", "compiler", "os"
+  std::vector<std::pair<std::string, std::string>> options;
+  std::vector<DeviceInfo> devices;
+  std::vector<SourceInfo> sources;
+  std::vector<ModuleInfo> modules;
+  std::vector<ParameterInfo> parameters;
+  std::vector<OptimizerInfo> optimizers;
+};
+
+// How the run ended and what the profiler cost; written at stop, and after each step.
+struct RunEnd {
+  std::string ended = "running";  // "clean", "exception", "running" ("killed" is for readers to conclude)
+  double overhead_seconds = 0;    // spent in hooks on the program's threads
+  double bookkeeper_seconds = 0;  // spent on the profiler's own thread
+  int64_t overhead_bytes = 0;     // held by the profiler's tables and logs, highest
+  uint64_t dropped_events = 0;
+  std::vector<std::string> notes;  // sentences for "what this report does not know"
+};
+
+}  // namespace tally

@@ -51,4 +51,13 @@ if(NOT TARGET torchtally_torch)
     torchtally_c10 -Wl,--as-needed Threads::Threads)
   target_link_options(torchtally_torch INTERFACE "-Wl,-rpath,${tally_torch_dir}/lib")
 endif()
+# tally_use_torch(<target>): links LibTorch and uses the precompiled header of hooks/torch, which
+# asks for the same code generation flags everywhere.
+function(tally_use_torch target)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  target_link_libraries(${target} PRIVATE torchtally_torch)
+  target_precompile_headers(${target} REUSE_FROM tally_torch_pch)
+endfunction()
+
 tally_report("LibTorch" "${TORCHTALLY_TORCH_VERSION} in ${tally_torch_dir}")

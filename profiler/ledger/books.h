@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "profiler/core/ids.h"
+#include "profiler/core/run_info.h"
 #include "profiler/core/words.h"
 
 namespace tally {
@@ -120,55 +121,6 @@ struct StepBooks {
   uint64_t events = 0;
   uint64_t unmatched_frees = 0;
   int64_t profiler_ns = 0;  // of the training thread, spent in our hooks (measured by sampling)
-};
-
-// A parameter, buffer or piece of optimizer state as a walk over the objects gives it.
-struct ParameterInfo {
-  StringId name;    // "h.0.attn.c_attn.weight"
-  StringId module;  // "h.0.attn.c_attn"
-  StringId dtype;
-  StringId shape;
-  int64_t elements = 0;
-  int64_t bytes = 0;      // of the tensor
-  bool trainable = true;
-  bool is_buffer = false;
-  bool shared = false;    // its storage was listed before under another name (tied weights)
-  int64_t optimizer_index = -1;  // into RunInfo::optimizers; -1: none watched holds it
-};
-
-struct ModuleInfo {
-  StringId name;
-  StringId type;  // "torch::nn::LinearImpl"
-};
-
-struct OptimizerInfo {
-  StringId type;    // "AdamW"
-  StringId recipe;  // "adamw", "adamw-amsgrad", "sgd", "sgd-momentum", ...; "" when not known
-  int64_t parameters = 0;
-};
-
-struct DeviceInfo {
-  std::string id;    // "cpu"
-  std::string name;  // "Intel Xeon ..."
-  int64_t memory_bytes = 0;
-};
-
-struct SourceInfo {
-  std::string name;      // "torch.cpu_allocator"
-  bool available = false;
-  std::string reason;    // why not, or what is limited; a sentence
-};
-
-// What is known of the run when it starts or changes; the recording holds the latest.
-struct RunInfo {
-  std::vector<std::string> command;
-  std::vector<std::pair<std::string, std::string>> versions;  // "torchtally", "torch", "compiler", "os"
-  std::vector<std::pair<std::string, std::string>> options;
-  std::vector<DeviceInfo> devices;
-  std::vector<SourceInfo> sources;
-  std::vector<ModuleInfo> modules;
-  std::vector<ParameterInfo> parameters;
-  std::vector<OptimizerInfo> optimizers;
 };
 
 // How the run ended and what the profiler cost; written at stop, and after each step.

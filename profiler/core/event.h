@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The records that hooks write and the ledger reads: plain, trivially copyable, no strings. This
+// list is the map of the product: what is not here, the books cannot know.
+//
+// Field use by kind (unused fields are 0); `name` is a StringId, `tensor` is a TensorId (dtype and
+// shape), `pointer` the start of a storage.
+//
+//   kind            a                b                c                 id      flags
+//   kAlloc          pointer          bytes            -                 -       kAdopted
+//   kFree           pointer          bytes            -                 -       -
+//   kOpEnter        FLOPs            torch FLOPs      elementwise       name    mode bits
+//   kOpExit         -                -                -                 -       -
+//   kWork           FLOPs            torch FLOPs      elementwise       name    -   (operator inside another)
+//   kForward        sequence number  forward thread   indices           name    -
+//   kNodeEnter      sequence number  forward thread   graph task        name    mode bits
+//   kNodeExit       -                -                -                 -       -
+//   kRead           pointer          tensor           storage bytes     -       kForeign
+//   kGradientFlow   pointer          tensor           storage bytes     -       kForeign
+//   kEdgeBegin      graph task       -                -                 -       kNested
+//   kSaved          pointer          tensor           storage bytes     name    kNumber, kPlain, kForeign
+//   kLeaf           pointer          tensor           storage bytes     -       kForeign
+//   kEdgeEnd        graph task       nodes            unreadable nodes  -       kNested
+//   kBackwardEnd    graph task       -                -                 -       -
+//   kGradient       pointer          tensor           parameter pointer -       -
+//   kExpectedSave   pointer          tensor           storage bytes     name    -
+//   kParameter      pointer          tensor           storage bytes     index   kForeign
+//   kState          pointer          tensor           parameter pointer name    -
+//   kInput          pointer          tensor           storage bytes     -       kForeign
+//   kScopeEnter     -                -                -                 name    -
+//   kScopeExit      -                -                -                 -       -
+//   kStepBegin      -                -                -                 -       -
+//   kMicroStep      -                -                -                 -       -
+//   kStepEnd        hook ns          -                -                 -       kException
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+namespace tally {
+
+enum class EventKind : uint8_t {
+  kAlloc,
+  kFree,
+  kOpEnter,
+  kOpExit,
+  kWork,
+  kForward,
+  kNodeEnter,
+  kNodeExit,
+  kRead,
+  kGradientFlow,
+  kEdgeBegin,
+  kSaved,
+  kLeaf,
+  kEdgeEnd,
+  kBackwardEnd,
+  kGradient,
+  kExpectedSave,
+  kParameter,
+  kState,
+  kInput,
+  kScopeEnter,
+  kScopeExit,
+  kStepBegin,
+  kMicroStep,
+  kStepEnd,
+};
+
+namespace event_flags {
+// Mode bits of kOpEnter and kNodeEnter.
+inline constexpr uint8_t kGradMode = 1;      // autograd records
+inline constexpr uint8_t kInGraphTask = 2;   // inside a backward pass
+inline constexpr uint8_t kNeedsGrad = 4;     // an input requires a gradient
+inline constexpr uint8_t kInPlace = 8;       // the operator writes its first input
+// Bits of evidence.
+inline constexpr uint8_t kAdopted = 1;   // alive before the session; seen now for the first time
+inline constexpr uint8_t kForeign = 1;   // the storage bypasses the watched allocators
+inline constexpr uint8_t kNumber = 2;    // a wrapped number (y * 2): 0 dimensions, not in saved_tensors_hooks
+inline constexpr uint8_t kPlain = 4;     // held by a node as a plain tensor, not as a SavedVariable
+inline constexpr uint8_t kNested = 8;    // a backward pass inside another (recomputation)
+inline constexpr uint8_t kException = 16;  // the step ended by an exception
+}  // namespace event_flags
+
+struct Event {
+  uint64_t sequence = 0;    // position in the order of all events; no gaps
+  int64_t time_ns = 0;      // steady clock
+  uint64_t a = 0;
+  uint64_t b = 0;
+  uint64_t c = 0;
+  int64_t allocator_bytes = 0;  // the CPU allocator's own count, this event included
+  uint32_t id = 0;
+  uint16_t thread = 0;
+  EventKind kind = EventKind::kAlloc;
+  uint8_t flags = 0;
+};
+static_assert(std::is_trivially_copyable_v<Event> && sizeof(Event) == 56);
+
+}  // namespace tally

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// How many FLOPs an operator does, from its name and its inputs alone. find_work_rule() is asked
+// once for each distinct name; count_work() and WorkStack are called by the RecordFunction callback
+// on every operator, on whatever thread runs it. Nothing here allocates (but for the first
+// find_work_rule()), throws, takes a lock, or keeps a tensor.
+#pragma once
+
+#include <ATen/core/ivalue.h>
+
+#include <cstdint>
+#include <string_view>
+
+namespace tally::hooks {
+
+// What one call does. Doubles: exact up to 2^53 FLOPs an operator, and sums never overflow.
+struct Work {
+  double flops = 0;        // multiply-adds (2 each) of products: matmul, convolution, attention, RNN
+  double torch_flops = 0;  // what torch.utils.flop_counter counts for this very call
+  double elementwise = 0;  // everything else: element-wise, normalisation, softmax, sum, loss, pool
+  double indices = 0;      // embedding: how many rows were looked up (tokens, in a language model)
+
+  constexpr Work& operator+=(const Work& other) noexcept {
+    flops += other.flops;
+    torch_flops += other.torch_flops;
+    elementwise += other.elementwise;
+    indices += other.indices;
+    return *this;
+  }
+  constexpr bool operator==(const Work&) const noexcept = default;
+};
+
+// The shape of a formula; work_rules.cpp says which inputs it reads.
+enum class WorkKind : uint8_t {
+  kNone,
+  kMatmul,             // [m,k] x [k,n] at `argument`, bias added if the rule says so
+  kBatchMatmul,        // [b,m,k] x [b,k,n]
+  kMatrixVector,       // [m,k] x [k]
+  kDot,                // [n] . [n]
+  kOuter,              // [m] x [n]
+  kLinear,             // [...,k] x [n,k]^T
+  kConvolution,        // see ConvolutionLayout in work_rules.cpp
+  kConvolutionBackward,
+  kAttention,          // [b,h,s,d] q, k, v
+  kAttentionBackward,  // gradient, q, k, v
+  kRecurrentLayer,     // mkldnn_rnn_layer and its backward
+  kRecurrent,          // cudnn and miopen: weights as a list
+  kFactorization,      // dense linear algebra of [..., m, n]
+  kPointwise,          // elements of the broadcast inputs
+  kReduce,             // elements of one input
+  kPool,               // elements of the result x window
+  kList,               // _foreach_* and _fused_*: elements of a list of tensors
+  kIndices,            // embedding
+};
+
+// A small value, found once for each operator name and kept by the caller.
+struct WorkRule {
+  static constexpr uint8_t kProducts = 1;     // has `flops`
+  static constexpr uint8_t kRegistry = 2;     // is in the registry of torch.utils.flop_counter
+  static constexpr uint8_t kElementwise = 4;  // has `elementwise`
+  static constexpr uint8_t kIndexing = 8;     // has `indices`
+  // Has a kernel of its own, so a dispatch mode (flop_counter is one) sees the operator but nothing
+  // that runs inside it. Operators without it are compositions: their parts are dispatched in turn.
+  static constexpr uint8_t kLeaf = 16;
+
+  WorkKind kind = WorkKind::kNone;
+  uint8_t flags = 0;
+  uint8_t argument = 0;   // first input that the formula reads
+  uint8_t variant = 0;    // of the kind: layout, algorithm, backward
+  float per_element = 0;  // element-wise FLOPs an element
+
+  // True: neither counts nor matters to what is nested in it; enter() and exit() may be skipped.
+  constexpr bool none() const noexcept { return flags == 0; }
+  // True: count_work() may give something other than zeros.
+  constexpr bool counts() const noexcept { return (flags & ~kLeaf) != 0; }
+};
+
+// The rule of an operator by RecordFunction's name ("aten::addmm"; overloads share it). Names that
+// are not operators (autograd nodes, user scopes) give none(). The first call reads the
+// dispatcher's list of operators once (about a millisecond).
+WorkRule find_work_rule(std::string_view operator_name) noexcept;
+
+// What this call does by itself, whatever encloses it. Undefined and nested tensors and symbolic
+// sizes give zeros, sparse ones too but for torch_flops.
+Work count_work(const WorkRule& rule, c10::ArrayRef<const c10::IValue> inputs) noexcept;
+
+// The nesting rule; one a thread, zero-initialised. RecordFunction shows an operator and the
+// operators it is made of (conv2d > convolution > _convolution > ...); each kind of work is counted
+// at the outermost operator that has a formula for it:
+//  - flops: not inside an operator that has `flops` (so inside _cdist_forward the mm counts);
+//  - elementwise: not inside any operator that has `elementwise` or `flops` (the parts of attention
+//    or of a normalisation are in the formula of the whole);
+//  - torch_flops: not inside a leaf (see kLeaf): exactly what a dispatch mode sees;
+//  - indices: as elementwise.
+// Rules stand on operators with kernels only, never on compositions: softmax, layer_norm,
+// cross_entropy_loss and linear have none; _softmax, native_layer_norm, nll_loss_forward and addmm
+// count, wherever they were called from.
+struct WorkStack {
+  uint32_t products = 0;  // open operators with kProducts
+  uint32_t any = 0;       // open operators with kProducts, kElementwise or kIndexing
+  uint32_t leaves = 0;    // open operators with kLeaf
+
+  // At an operator's start. Call exit() with the same rule at its end, also after an exception.
+  Work enter(const WorkRule& rule, c10::ArrayRef<const c10::IValue> inputs) noexcept {
+    Work work;
+    if (rule.counts()) {
+      const bool visible = (any == 0) || (products == 0 && (rule.flags & WorkRule::kProducts)) ||
+                           (leaves == 0 && (rule.flags & WorkRule::kRegistry));
+      if (visible) {
+        work = count_work(rule, inputs);
+        if (products != 0) work.flops = 0;
+        if (leaves != 0) work.torch_flops = 0;
+        if (any != 0) work.elementwise = work.indices = 0;
+      }
+      ++any;
+      products += (rule.flags & WorkRule::kProducts) != 0;
+    }
+    leaves += (rule.flags & WorkRule::kLeaf) != 0;
+    return work;
+  }
+  void exit(const WorkRule& rule) noexcept {
+    any -= rule.counts();
+    products -= (rule.flags & WorkRule::kProducts) != 0;
+    leaves -= (rule.flags & WorkRule::kLeaf) != 0;
+  }
+};
+
+}  // namespace tally::hooks

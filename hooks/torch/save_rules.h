@@ -50,7 +50,7 @@ struct SaveRow {
 struct SaveRule {
   const SaveRow* rows = nullptr;  // the overloads of the name
   uint32_t count = 0;
-  bool composite = false;  // saves nothing itself: the operators it is made of do
+  bool composite = false;  // saves nothing itself (on a CPU): the operators it is made of do
 
   // False: we have no theory of this operator; if it makes a node, count it by name.
   constexpr bool known() const noexcept { return count != 0 || composite; }

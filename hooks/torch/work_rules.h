@@ -32,24 +32,23 @@ struct Work {
 // The shape of a formula; work_rules.cpp says which inputs it reads.
 enum class WorkKind : uint8_t {
   kNone,
-  kMatmul,             // [m,k] x [k,n] at `argument`, bias added if the rule says so
-  kBatchMatmul,        // [b,m,k] x [b,k,n]
-  kMatrixVector,       // [m,k] x [k]
-  kDot,                // [n] . [n]
-  kOuter,              // [m] x [n]
-  kLinear,             // [...,k] x [n,k]^T
-  kConvolution,        // see ConvolutionLayout in work_rules.cpp
-  kConvolutionBackward,
-  kAttention,          // [b,h,s,d] q, k, v
-  kAttentionBackward,  // gradient, q, k, v
-  kRecurrentLayer,     // mkldnn_rnn_layer and its backward
-  kRecurrent,          // cudnn and miopen: weights as a list
-  kFactorization,      // dense linear algebra of [..., m, n]
-  kPointwise,          // elements of the broadcast inputs
-  kReduce,             // elements of one input
-  kPool,               // elements of the result x window
-  kList,               // _foreach_* and _fused_*: elements of a list of tensors
-  kIndices,            // embedding
+  kMatmul,               // [m,k] x [k,n], one or both with a batch in front
+  kMatrixVector,         // [m,k] x [k]
+  kDot,                  // [n] . [n]
+  kOuter,                // [m] x [n], added to a matrix
+  kLinear,               // [...,k] x [n,k] transposed
+  kConvolution,          // all layouts of arguments, transposed ones too
+  kConvolutionBackward,  // of input, weight and bias, as the output mask asks
+  kAttention,            // softmax(q k') v
+  kAttentionBackward,    // five products: the scores are computed again
+  kRecurrent,            // one or more layers of LSTM, GRU or RNN over a sequence, and backward
+  kFactorization,        // dense linear algebra: leading terms
+  kPointwise,            // elements of the broadcast inputs
+  kReduce,               // elements of one input
+  kPool,                 // elements of the result x window
+  kUpsample,             // elements of the result
+  kList,                 // elements of a list of tensors: _foreach_* and _fused_*
+  kIndices,              // embedding
 };
 
 // A small value, found once for each operator name and kept by the caller.
@@ -78,6 +77,11 @@ struct WorkRule {
 // are not operators (autograd nodes, user scopes) give none(). The first call reads the
 // dispatcher's list of operators once (about a millisecond).
 WorkRule find_work_rule(std::string_view operator_name) noexcept;
+
+// How an operator is built, as the dispatcher knows it. kUnknown: not an operator. Composite: has no
+// kernel of its own for autograd or a backend; it is a sequence of other operators.
+enum class OperatorForm : uint8_t { kUnknown, kLeaf, kComposite };
+OperatorForm operator_form(std::string_view operator_name) noexcept;
 
 // What this call does by itself, whatever encloses it. Undefined and nested tensors and symbolic
 // sizes give zeros, sparse ones too but for torch_flops.

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// What autograd keeps of one layer, tensor by tensor, by the save rules of PyTorch's operators:
+// Linear keeps its input, LayerNorm its input and two statistics, softmax its output, bmm both
+// operands, GELU and SiLU their input, a product an operand whose partner needs a gradient; adding,
+// scaling, viewing and additive masks keep nothing. Storage that two nodes share counts once.
+#include <algorithm>
+
+#include "profiler/estimate/integer.h"
+#include "profiler/estimate/precision.h"
+
+namespace tally::estimate {
+namespace {
+
+constexpr std::string_view kRules = "save rules of torch autograd (derivatives.yaml), measured";
+constexpr std::string_view kKorthikanti = "Korthikanti et al. arXiv 2205.05198 section 4.1";
+constexpr std::string_view kLlamaNorm = "RMSNorm as written in Llama's code, measured";
+constexpr std::string_view kDropoutRule = "native_dropout keeps one byte an element on CUDA";
+
+class LayerBuilder {
+ public:
+  LayerBuilder(const ModelSpec& model, const TrainingConfig& config)
+      : m_(model), c_(config), e_(compute_bytes(config.dtype)), r_(residual_bytes(config.dtype)) {
+    const Integer sequence = config.sequence > 0 ? config.sequence : model.context;
+    local_ = ceil_div(sequence, config.cp);
+    tokens_ = local_ * config.batch;
+    scores_ = tokens_ * sequence * model.heads;
+    rows_.reserve(24);
+  }
+
+  std::vector<ActivationTensor> layer() {
+    if (m_.norms == 1) {
+      norm(0, "norm.input", "norm.normed", true, false);
+      add("norm.output", "input of q, k, v and the MLP", e_ * tokens_ * m_.d_model, "E sbh");
+    } else {
+      norm(0, "norm1.input", "norm1.normed", true, false);
+      add("attention.input", "input of q, k, v", e_ * tokens_ * m_.d_model, "E sbh");
+    }
+    attention();
+    if (m_.norms == 4) norm(2, "norm2.input", "norm2.normed", false, true);
+    if (m_.norms != 1) {
+      norm(1, m_.norms == 4 ? "norm3.input" : "norm2.input",
+           m_.norms == 4 ? "norm3.normed" : "norm2.normed", false, true);
+      add("mlp.input", "input of the MLP", e_ * tokens_ * m_.d_model, "E sbh", kRules,
+          Region::kReplicated, true);
+    }
+    m_.experts > 0 ? experts() : mlp();
+    if (m_.norms == 4) norm(3, "norm4.input", "norm4.normed", false, true);
+    statistics();
+    return std::move(rows_);
+  }
+
+  std::vector<ActivationTensor> head() {
+    if (c_.dropout > 0 && has_output_dropout()) {
+      add("embedding.dropout", "mask of the embedding's dropout",
+          mask_bytes(r_) * tokens_ * m_.d_model, "sbh", kDropoutRule);
+    }
+    if (m_.final_norm) {
+      norm(0, "final_norm.input", "final_norm.normed", false, false);
+      statistics(1);
+    }
+    add("head.input", "input of the head", e_ * tokens_ * m_.d_model, "E sbh");
+    return std::move(rows_);
+  }
+
+ private:
+  ActivationTensor& add(std::string_view key, std::string_view title, Integer bytes,
+                        std::string_view formula, std::string_view source = kRules,
+                        Region region = Region::kReplicated, bool gone = false) {
+    rows_.push_back({key, title, bytes, formula, source, region, false, gone, false});
+    return rows_.back();
+  }
+
+  bool has_output_dropout() const { return m_.norm == Norm::kLayerNorm; }
+  // CUDA keeps one byte; the CPU kernel keeps its scaled noise in the input's own type.
+  int mask_bytes(int input_bytes) const { return c_.cpu ? input_bytes : 1; }
+
+  // `which`: 0 and 1 feed a Linear, 2 and 3 (Gemma 2) stand behind attention and MLP.
+  void norm(int which, std::string_view input, std::string_view normed, bool block_input,
+            bool gone) {
+    const Integer sbh = tokens_ * m_.d_model;
+    if (m_.norm == Norm::kLayerNorm) {
+      if (which == 1 && m_.parallel_block) return;  // the same tensor as the first norm's input
+      add(input, "input of LayerNorm", r_ * sbh, "R sbh", kRules, Region::kReplicated, gone)
+          .block_input = block_input;
+      return;
+    }
+    if (c_.fused_norm) {
+      add(input, "input of RMSNorm", r_ * sbh, "R sbh", kRules, Region::kReplicated, gone)
+          .block_input = block_input;
+      return;
+    }
+    add(input, "input of RMSNorm in fp32", 4 * sbh, "4 sbh", kLlamaNorm, Region::kReplicated, gone)
+        .block_input = block_input && r_ == 4;
+    const int normed_bytes = m_.fp32_norm_scale ? 4 : r_;
+    add(normed, "normed, before its scale", normed_bytes * sbh,
+        m_.fp32_norm_scale ? "4 sbh" : "R sbh", kLlamaNorm, Region::kReplicated, gone);
+  }
+
+  void statistics() {
+    statistics(1);
+    if (m_.norms == 1) return;
+    statistics(m_.norms == 4 ? 3 : 1, true);
+  }
+  void statistics(int count, bool gone = false) {
+    if (m_.norm == Norm::kLayerNorm) {
+      add("norm.statistics", "mean and 1/deviation of LayerNorm", Integer{8} * count * tokens_,
+          "8 sb a norm", kRules, Region::kReplicated, gone);
+    } else {
+      add("norm.statistics", "1/deviation of RMSNorm", Integer{4} * count * tokens_, "4 sb a norm",
+          kRules, Region::kReplicated, gone);
+    }
+  }
+
+  void attention() {
+    const Integer q = tokens_ * m_.q_width(), kv = tokens_ * m_.kv_width();
+    const bool eager = c_.attention == Attention::kEager;
+    if (m_.qk_norm) {
+      if (!c_.fused_norm) {
+        add("qk_norm.input", "input of the norms of q and k in fp32", 4 * (q + kv), "4 sb(a + kv)d",
+            kLlamaNorm, Region::kTensorParallel);
+        add("qk_norm.normed", "normed q and k, before their scale", e_ * (q + kv), "E sb(a + kv)d",
+            kLlamaNorm, Region::kTensorParallel);
+      } else {
+        add("qk_norm.input", "input of the norms of q and k", e_ * (q + kv), "E sb(a + kv)d",
+            kRules, Region::kTensorParallel);
+      }
+      add("qk_norm.statistics", "1/deviation of each head of q and k",
+          4 * tokens_ * (m_.heads + m_.kv_heads), "4 sb(a + kv)", kRules, Region::kTensorParallel);
+    }
+    // Only a kernel that knows grouped queries reads k and v as they are; the others repeat them.
+    const bool repeats = c_.attention != Attention::kFlash;
+    add("attention.qkv", repeats ? "q, k, v (k and v repeated to all heads)" : "q, k, v",
+        e_ * (q + 2 * (repeats ? q : kv)), repeats ? "3 E sb a d" : "E sb(a + 2 kv)d", kRules,
+        Region::kTensorParallel);
+    if (m_.relative_positions) {
+      add("attention.relative_positions", "q with its second bias, projected positions",
+          e_ * (q + local_ * m_.q_width()), "E(sb + s)a d", "Transformer-XL arXiv 1901.02860",
+          Region::kTensorParallel);
+    }
+    if (eager) {
+      eager_scores();
+    } else {
+      Integer rows = local_;
+      // The memory-efficient kernel, which serves fp32 on CUDA, pads its rows to 32.
+      if (is_fp32(c_.dtype) && !c_.cpu) rows = ceil_div(rows, 32) * 32;
+      add("attention.logsumexp", "log-sum-exp of each row of scores",
+          4 * rows * c_.batch * m_.heads, "4 a s b",
+          "scaled_dot_product_attention saves q, k, v, out and logsumexp", Region::kTensorParallel)
+          .attention_core = true;
+    }
+    add("attention.context", "input of the output projection", e_ * q, "E sb a d", kRules,
+        Region::kTensorParallel, true);
+    if (c_.dropout > 0 && has_output_dropout()) {
+      add("attention.out.dropout", "mask of the output's dropout",
+          mask_bytes(e_) * tokens_ * m_.d_model, "sbh", kDropoutRule, Region::kReplicated, true);
+    }
+  }
+
+  void eager_scores() {
+    const auto core = [&](std::string_view key, std::string_view title, Integer bytes,
+                          std::string_view formula, bool gone = false) {
+      add(key, title, bytes, formula, kKorthikanti, Region::kTensorParallel, gone).attention_core =
+          true;
+    };
+    if (m_.score_softcap)
+      core("attention.softcap", "tanh of the capped scores", e_ * scores_, "E a s^2 b");
+    // Autocast and Llama's code take softmax in fp32; the product with v reads a 16-bit copy.
+    const bool upcast = e_ == 2 && (is_autocast(c_.dtype) || m_.softmax_fp32);
+    core("attention.softmax", upcast ? "softmax of the scores in fp32" : "softmax of the scores",
+         (upcast ? 4 : e_) * scores_, upcast ? "4 a s^2 b" : "E a s^2 b");
+    if (c_.dropout > 0) {
+      core("attention.dropout", "mask of the scores' dropout",
+           mask_bytes(upcast ? 4 : e_) * scores_, "a s^2 b");
+      core("attention.dropped", "scores after dropout, read by the product with v", e_ * scores_,
+           "E a s^2 b", true);
+    } else if (upcast) {
+      core("attention.probabilities", "16-bit copy read by the product with v", 2 * scores_,
+           "2 a s^2 b", true);
+    }
+    if (m_.masks_scores) {
+      add("attention.mask", "boolean causal mask of the layer",
+          local_ * (scores_ / tokens_ / m_.heads), "s^2", kRules);
+    }
+  }
+
+  void mlp() {
+    const Integer f = tokens_ * m_.ffn;
+    const auto wide = [&](std::string_view key, std::string_view title, Integer bytes,
+                          std::string_view formula) {
+      add(key, title, bytes, formula, kRules, Region::kTensorParallel, true);
+    };
+    switch (m_.mlp) {
+      case Mlp::kGated:
+        wide("mlp.gate", "gate, input of its activation", e_ * f, "E sbf");
+        if (!c_.fused_mlp) wide("mlp.activated", "activated gate", e_ * f, "E sbf");
+        wide("mlp.up", "up, the other factor", e_ * f, "E sbf");
+        wide("mlp.product", "product, input of down", e_ * f, "E sbf");
+        break;
+      case Mlp::kRelu:
+        wide("mlp.relu", "output of ReLU, input of down", e_ * f, "E sbf");
+        break;
+      case Mlp::kGelu:
+        wide("mlp.gelu_input", "input of GELU", e_ * f, "E sbf");
+        wide("mlp.gelu_output", "output of GELU, input of down", e_ * f, "E sbf");
+        break;
+      case Mlp::kGeluNew: {
+        const int promoted = is_autocast(c_.dtype) ? 4 : e_;  // autocast takes pow in fp32
+        wide("mlp.gelu_input", "input of GELU's cube", promoted * f, "E sbf");
+        wide("mlp.gelu_half", "half the input", e_ * f, "E sbf");
+        wide("mlp.gelu_tanh", "tanh, and 1 + tanh", 2 * promoted * f, "2 E sbf");
+        wide("mlp.gelu_output", "output of GELU, input of down", e_ * f, "E sbf");
+        break;
+      }
+    }
+    if (c_.dropout > 0 && has_output_dropout()) {
+      add("mlp.dropout", "mask of the MLP's dropout", mask_bytes(e_) * tokens_ * m_.d_model, "sbh",
+          kDropoutRule, Region::kReplicated, true);
+    }
+  }
+
+  // k experts a token; a balanced router gives each expert's rank the same share.
+  void experts() {
+    const Integer routed = tokens_ * m_.top_k, f = routed * m_.ffn, h = routed * m_.d_model;
+    const std::string_view source = "Mixtral's block in transformers, balanced router";
+    const auto wide = [&](std::string_view key, std::string_view title, Integer bytes,
+                          std::string_view formula) {
+      add(key, title, bytes, formula, source, Region::kTensorParallel, true);
+    };
+    add("router.probabilities", "softmax of the router in fp32", 4 * tokens_ * m_.experts, "4 sbE",
+        source, Region::kReplicated, true);
+    wide("experts.input", "tokens gathered for their experts", e_ * h, "E k sbh");
+    wide("experts.gate", "gate, input of its activation", e_ * f, "E k sbf");
+    if (!c_.fused_mlp) wide("experts.activated", "activated gate", e_ * f, "E k sbf");
+    wide("experts.up", "up, the other factor", e_ * f, "E k sbf");
+    wide("experts.product", "product, input of down", e_ * f, "E k sbf");
+    wide("experts.output", "expert output, weighted by the router", e_ * h, "E k sbh");
+  }
+
+  const ModelSpec& m_;
+  const TrainingConfig& c_;
+  const int e_, r_;
+  Integer local_ = 0, tokens_ = 0, scores_ = 0;
+  std::vector<ActivationTensor> rows_;
+};
+
+}  // namespace
+
+std::vector<ActivationTensor> layer_activations(const ModelSpec& model,
+                                                const TrainingConfig& config) {
+  if (!model.has_shape()) return {};
+  return LayerBuilder(model, config).layer();
+}
+
+std::vector<ActivationTensor> head_activations(const ModelSpec& model,
+                                               const TrainingConfig& config) {
+  if (!model.has_shape()) return {};
+  return LayerBuilder(model, config).head();
+}
+
+Integer layer_activation_bytes(const ModelSpec& model, const TrainingConfig& config) {
+  Integer sum = 0;
+  for (const ActivationTensor& row : layer_activations(model, config)) {
+    const bool sharded = row.region == Region::kTensorParallel || config.sequence_parallel;
+    sum += sharded ? ceil_div(row.bytes, config.tp) : row.bytes;
+  }
+  return sum;
+}
+
+Integer logits_bytes(const ModelSpec& model, const TrainingConfig& config) {
+  if (!model.has_shape()) return 0;
+  const Integer sequence = config.sequence > 0 ? config.sequence : model.context;
+  const Integer logits =
+      ceil_div(sequence, config.cp) * config.batch * ceil_div(model.vocab, config.tp);
+  const int held = is_fp32(config.dtype) ? 4 : 2;
+  return logits * (12 + (config.keep_logits ? held : 0) + (model.logit_softcap ? held : 0));
+}
+
+double korthikanti_layer(double s, double b, double h, double a, double t, bool sequence_parallel,
+                         Recompute recompute) {
+  if (recompute == Recompute::kFull) return 2 * s * b * h;
+  const double scores = recompute == Recompute::kSelective ? 0 : 5 * a * s / h;
+  return s * b * h * ((sequence_parallel ? 34 / t : 10 + 24 / t) + scores / t);
+}
+
+double lecture_notes_activations(double layers, double batch, double sequence, double width,
+                                 double heads) {
+  return layers * batch * sequence * (66 * width + 9 * heads * sequence);
+}
+
+double every_output_activations(double layers, double batch, double sequence, double width,
+                                double heads) {
+  return 4 * layers * batch * sequence * (18 * width + 2 * heads * sequence);
+}
+
+double interleave_factor(double stages, double chunks) {
+  return 1 + (stages - 1) / (stages * chunks);
+}
+
+}  // namespace tally::estimate

@@ -312,11 +312,11 @@ Work factorization(const WorkRule& rule, Inputs inputs) {
   const double columns = a.last();
   const double p = std::max(rows, columns);
   const double q = std::min(rows, columns);
-  if (p == 0 || q == 0) return {};
+  if (a.product() == 0) return {};
   const double batch = a.product() / (rows * columns);
   const auto right_hand_sides = [&](size_t index) {
     const Shape b = shape_of(inputs, index);
-    return b.known && b.rank() >= a.rank() && rows > 0 ? b.product() / (batch * rows) : 1.0;
+    return b.known && b.rank() >= a.rank() ? b.product() / (batch * rows) : 1.0;
   };
   const double householder = 2 * p * q * q - 2.0 / 3 * q * q * q;
   double flops = 0;

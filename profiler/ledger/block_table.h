@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every live block, found by the address of its storage. Owned by the ledger; one thread.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "profiler/core/flat_map.h"
+#include "profiler/core/ids.h"
+#include "profiler/core/tensor_table.h"
+#include "profiler/core/words.h"
+
+namespace tally {
+
+// What was seen of a block. Weak evidence (below the line) only speaks when nothing strong does.
+namespace evidence {
+inline constexpr uint16_t kParameter = 1 << 0;
+inline constexpr uint16_t kBuffer = 1 << 1;
+inline constexpr uint16_t kState = 1 << 2;
+inline constexpr uint16_t kGradient = 1 << 3;
+inline constexpr uint16_t kInput = 1 << 4;
+inline constexpr uint16_t kActivation = 1 << 5;
+inline constexpr uint16_t kRecomputed = 1 << 6;
+// ----
+inline constexpr uint16_t kGradientFlow = 1 << 7;  // went into a node of the backward graph
+inline constexpr uint16_t kHeld = 1 << 8;          // alive at an edge, and autograd did not hold it
+inline constexpr uint16_t kReadAsData = 1 << 9;    // read before the forward pass began
+inline constexpr uint16_t kBornNoGrad = 1 << 10;   // made while autograd did not record
+inline constexpr uint16_t kAdopted = 1 << 11;      // alive before the session
+inline constexpr uint16_t kInferred = 1 << 12;     // the role follows from a rule, not from an object
+inline constexpr uint16_t kSavedInStep = 1 << 13;  // autograd held it at an edge of this step
+}  // namespace evidence
+
+struct Block {
+  uint64_t pointer = 0;
+  int64_t bytes = 0;
+  uint64_t born = 0;          // sequence number of its allocation
+  int64_t born_ns = 0;        // steady clock
+  uint32_t born_position = 0; // in the timeline of the step; 0: before it
+  uint32_t first_mark = 0;    // first mark of the step that it can be part of
+  uint32_t saved_edge = 0;    // the last edge that found it saved
+  uint16_t evidence = 0;
+  Phase born_phase = Phase::kOther;
+  uint8_t device = 0;
+  bool alive = false;
+  bool carried = false;       // was alive before this step began
+  StringId module;
+  StringId op;
+  StringId name;              // of the parameter or state
+  TensorId tensor;
+};
+
+class BlockTable {
+ public:
+  Block* find(uint64_t pointer) noexcept {
+    const uint32_t* index = by_pointer_.find(pointer);
+    return index ? &blocks_[*index] : nullptr;
+  }
+  // A new block; the reference is good until the next add().
+  Block& add(uint64_t pointer) {
+    uint32_t index;
+    if (free_.empty()) {
+      index = static_cast<uint32_t>(blocks_.size());
+      blocks_.emplace_back();
+    } else {
+      index = free_.back();
+      free_.pop_back();
+      blocks_[index] = Block{};
+    }
+    *by_pointer_.insert(pointer).first = index;
+    Block& block = blocks_[index];
+    block.pointer = pointer;
+    block.alive = true;
+    return block;
+  }
+  void remove(Block& block) {
+    by_pointer_.erase(block.pointer);
+    block.alive = false;
+    free_.push_back(static_cast<uint32_t>(&block - blocks_.data()));
+  }
+  template <typename Visit>
+  void for_each(Visit&& visit) {
+    for (Block& block : blocks_) {
+      if (block.alive) visit(block);
+    }
+  }
+  size_t size() const noexcept { return by_pointer_.size(); }
+  size_t bytes() const noexcept {
+    return blocks_.capacity() * sizeof(Block) + by_pointer_.bytes() +
+           free_.capacity() * sizeof(uint32_t);
+  }
+
+ private:
+  std::vector<Block> blocks_;
+  std::vector<uint32_t> free_;
+  FlatMap<uint32_t> by_pointer_;
+};
+
+}  // namespace tally

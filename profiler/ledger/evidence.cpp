@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each piece of evidence says about a block, and what all of it together concludes. The rules
+// in words: docs/roles.md.
+#include "profiler/ledger/ledger.h"
+
+namespace tally {
+
+using namespace event_flags;
+
+// The role that the evidence proves. `step_closes`: the block outlives its step, so what was made
+// and is still there is no temporary.
+Role Ledger::role_of(const Block& block, bool step_closes) const {
+  const uint16_t seen = block.evidence;
+  if (seen & evidence::kParameter) return Role::kParameter;
+  if (seen & evidence::kBuffer) return Role::kBuffer;
+  if (seen & evidence::kState) return Role::kOptimizerState;
+  if (seen & evidence::kGradient) return Role::kGradient;
+  if (seen & evidence::kInput) return Role::kInput;
+  // Read before the forward pass began, and alive when it did.
+  if ((seen & evidence::kReadAsData) && (block.carried || block.born < forward_began_)) {
+    return Role::kInput;
+  }
+  if (seen & evidence::kActivation) return Role::kActivation;
+  if (seen & evidence::kRecomputed) return Role::kRecomputedActivation;
+  const bool born_in_backward =
+      block.born_phase == Phase::kBackward || block.born_phase == Phase::kRecompute;
+  if (!block.carried && born_in_backward) return Role::kTemporaryBackward;
+  if (!block.carried && (seen & evidence::kGradientFlow)) return Role::kTemporaryBackward;
+  if (seen & evidence::kHeld) return Role::kHeldOutput;
+  if (block.carried) {
+    return (seen & evidence::kAdopted) ? Role::kExternal : Role::kUnattributed;
+  }
+  switch (block.born_phase) {
+    case Phase::kOptimizer:
+      // Survivors of the update are its state; where an optimizer is watched, its state is known
+      // by name and a survivor beside it is not.
+      if (!step_closes) return Role::kTemporaryOptimizer;
+      return state_watched_ ? Role::kUnattributed : Role::kOptimizerState;
+    case Phase::kData:
+    case Phase::kForward:
+      if (!step_closes) return Role::kTemporaryForward;
+      // Without recording, autograd cannot hold it; so the program does. Nor can it hold what was
+      // made outside a forward pass and never went into one.
+      if ((seen & evidence::kBornNoGrad) || block.born_phase == Phase::kData) return Role::kHeldOutput;
+      return Role::kUnattributed;
+    default:
+      if (seen & evidence::kAdopted) return Role::kExternal;
+      return step_closes ? Role::kUnattributed : Role::kTemporaryForward;
+  }
+}
+
+// The step is over and the block lives on: what does it still prove in the next one?
+void Ledger::carry_over(Block& block) {
+  const Role role = role_of(block, true);
+  constexpr uint16_t kLasting = evidence::kParameter | evidence::kBuffer | evidence::kState |
+                                evidence::kGradient | evidence::kAdopted | evidence::kInferred;
+  uint16_t next = block.evidence & kLasting;
+  switch (role) {
+    case Role::kOptimizerState:
+      if (!(block.evidence & evidence::kState)) next |= evidence::kState | evidence::kInferred;
+      break;
+    // What autograd kept in this step it has released, or the program keeps the graph: either way
+    // the program holds it now, and a new edge will say if autograd does.
+    case Role::kActivation:
+    case Role::kRecomputedActivation:
+    case Role::kHeldOutput:
+    case Role::kTemporaryBackward:
+      next |= evidence::kHeld;
+      break;
+    default:
+      break;
+  }
+  block.evidence = next;
+  block.carried = true;
+  block.first_mark = 0;
+  block.born_position = 0;
+}
+
+void Ledger::note_tensor(Block& block, const Event& event) {
+  if (!block.tensor && event.b) block.tensor = {static_cast<uint32_t>(event.b)};
+}
+
+void Ledger::note_foreign(const Event& event) {
+  if (event.a) foreign_.insert(event.a, static_cast<int64_t>(event.c));
+}
+
+StringId Ledger::after(StringId module) {
+  if (!module) return {};
+  const auto [id, is_new] = after_.insert(module.value, StringId{});
+  if (is_new) *id = strings_.intern("after " + strings_.text(module));
+  return *id;
+}
+
+// An operator belongs to the module whose parameter (or gradient, or state of it) it reads first.
+void Ledger::resolve_module(Frame& frame, const Block& block) {
+  constexpr uint16_t kOfModule =
+      evidence::kParameter | evidence::kBuffer | evidence::kState | evidence::kGradient;
+  if (frame.module_known || !(block.evidence & kOfModule) || !block.module) return;
+  frame.module = block.module;
+  frame.module_known = true;
+}
+
+void Ledger::on_read(const Event& event) {
+  ThreadState& state = thread(event);
+  Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a);
+  if (!block) return note_foreign(event);
+  note_tensor(*block, event);
+  Frame* frame = state.frames.empty() ? nullptr : &state.frames.back();
+  const bool of_model = block->evidence & (evidence::kParameter | evidence::kGradient);
+  if (frame && frame->kind == EventKind::kOpEnter) {
+    // Without recording: an update if a backward pass came before, else a forward pass.
+    const bool records = frame->flags & kGradMode;
+    if (of_model && !records && !(frame->flags & kInGraphTask)) {
+      if (state.backward_since_update) {
+        enter_phase(state, Phase::kOptimizer, event);
+      } else if (state.phase == Phase::kData || state.phase == Phase::kOther) {
+        enter_phase(state, Phase::kForward, event);
+      }
+    }
+    resolve_module(*frame, *block);
+    if (frame->module_known && (state.phase == Phase::kForward || state.phase == Phase::kRecompute)) {
+      state.last_module = frame->module;
+    }
+  }
+  if (state.phase == Phase::kData) {
+    block->evidence |= evidence::kReadAsData;
+  } else if (state.phase == Phase::kForward &&
+             (block->carried || (block->born_phase == Phase::kData && block->born < forward_began_))) {
+    block->evidence |= evidence::kInput;
+  }
+}
+
+void Ledger::on_saved(const Event& event) {
+  Edge& edge = thread(event).edge;
+  Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a);
+  if (!block) note_foreign(event);
+  const bool is_new = block ? block->saved_edge != edges_ : true;
+  if (block) {
+    note_tensor(*block, event);
+    block->saved_edge = edges_;
+    if (!(event.flags & kPlain)) block->evidence |= evidence::kSavedInStep;
+    const bool made_again = edge.nested && (block->born_phase == Phase::kRecompute ||
+                                            block->born_phase == Phase::kBackward);
+    block->evidence |= made_again && !block->carried ? evidence::kRecomputed : evidence::kActivation;
+  } else {
+    for (const Edge::Saved& before : edge.saved) {
+      if (before.pointer == event.a) return;
+    }
+  }
+  if (is_new) {
+    edge.saved.push_back({event.a, static_cast<int64_t>(event.c), (event.flags & kNumber) != 0,
+                          (event.flags & kPlain) != 0});
+  }
+}
+
+// A leaf that autograd accumulates into is a parameter, unless the step itself made it (an input
+// that wants a gradient, or the detached input of a recomputation).
+void Ledger::on_leaf(const Event& event) {
+  Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a);
+  if (!block) return note_foreign(event);
+  note_tensor(*block, event);
+  if (block->carried && !(block->evidence & evidence::kHeld)) {
+    if (!(block->evidence & evidence::kParameter)) block->evidence |= evidence::kInferred;
+    block->evidence |= evidence::kParameter;
+  }
+}
+
+void Ledger::on_edge_end(const Event& event) {
+  ThreadState& state = thread(event);
+  Edge& edge = state.edge;
+  unreadable_nodes_ += event.c;
+  if (edge.nested || !step_open_) {
+    edge.saved.clear();
+    return;
+  }
+  micro_step_ = micro_steps_++;
+  tokens_ += micro_step_tokens_;
+  micro_step_tokens_ = 0;
+  MarkBook& mark = add_mark(Mark::kForwardEdge, event);
+  for (const Edge::Saved& saved : edge.saved) {
+    if (saved.is_plain) continue;
+    if (saved.is_number) {
+      mark.saved_number_bytes += saved.bytes;
+    } else if (is_known_parameter(saved.pointer)) {
+      mark.saved_parameter_bytes += saved.bytes;
+    } else {
+      mark.saved_bytes += saved.bytes;
+    }
+  }
+  if (has_expected_saves_) {
+    mark.expected_saved_bytes = 0;
+    expected_saves_.for_each([&](uint64_t pointer, int64_t bytes) {
+      if (!is_known_parameter(pointer)) mark.expected_saved_bytes += bytes;
+    });
+  }
+  // What the forward pass made, is alive now and is not in the graph: somebody else holds it.
+  for (const uint64_t pointer : born_since_edge_) {
+    Block* block = blocks_.find(pointer);
+    if (block && !block->carried && block->saved_edge != edges_) block->evidence |= evidence::kHeld;
+  }
+  born_since_edge_.clear();
+  expected_saves_.clear();
+  has_expected_saves_ = false;
+  edge.saved.clear();
+}
+
+bool Ledger::is_known_parameter(uint64_t pointer) {
+  const Block* block = blocks_.find(pointer);
+  return block && (block->evidence & evidence::kParameter);
+}
+
+void Ledger::on_gradient(const Event& event) {
+  Block* gradient = blocks_.find(event.a);
+  Block* parameter = blocks_.find(event.c);
+  if (!gradient || !parameter || !(parameter->evidence & evidence::kParameter)) return;
+  note_tensor(*gradient, event);
+  gradient->evidence |= evidence::kGradient;
+  gradient->module = parameter->module;
+  gradient->name = parameter->name;
+  // The node that accumulates has no forward operator; it works for the parameter's module.
+  ThreadState& state = thread(event);
+  if (!state.frames.empty() && state.frames.back().kind == EventKind::kNodeEnter) {
+    state.frames.back().module = parameter->module;
+    state.frames.back().module_known = true;
+  }
+}
+
+void Ledger::on_parameter(const Event& event) {
+  Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a);
+  if (!block) return note_foreign(event);
+  if (event.id >= parameters_.size()) {
+    for (auto index = static_cast<uint32_t>(parameters_.size()); index <= event.id; ++index) {
+      parameters_.push_back(directory_.parameter(index));
+    }
+  }
+  parameters_watched_ = true;
+  note_tensor(*block, event);
+  const ParameterInfo& info = parameters_[event.id];
+  const uint16_t kind = info.is_buffer ? evidence::kBuffer : evidence::kParameter;
+  // Tied weights: the first name stays.
+  const bool named = block->name && !(block->evidence & evidence::kInferred);
+  block->evidence = static_cast<uint16_t>((block->evidence | kind) & ~evidence::kInferred);
+  if (!named) {
+    block->module = info.module;
+    block->name = info.name;
+  }
+}
+
+void Ledger::on_state(const Event& event) {
+  Block* block = blocks_.find(event.a);
+  if (!block) return;
+  state_watched_ = true;
+  note_tensor(*block, event);
+  block->evidence |= evidence::kState;
+  block->name = {event.id};
+  if (const Block* parameter = blocks_.find(event.c)) block->module = parameter->module;
+}
+
+}  // namespace tally

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/ledger/ledger.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tally {
+
+using namespace event_flags;
+
+Ledger::Ledger(StringTable& strings, const TensorTable& tensors, const RunDirectory& directory,
+               LedgerOptions options)
+    : strings_(strings),
+      tensors_(tensors),
+      directory_(directory),
+      options_(options),
+      device_step_(options.timeline_points) {}
+
+void Ledger::apply(const Event& event) {
+  ++step_events_;
+  switch (event.kind) {
+    case EventKind::kAlloc: return on_alloc(event);
+    case EventKind::kFree: return on_free(event);
+    case EventKind::kOpEnter:
+    case EventKind::kNodeEnter:
+    case EventKind::kScopeEnter: return on_frame_enter(event);
+    case EventKind::kOpExit:
+    case EventKind::kNodeExit:
+    case EventKind::kScopeExit: return on_frame_exit(event);
+    case EventKind::kWork: {
+      ThreadState& state = thread(event);
+      if (!step_open_) return;
+      OperatorRow& row = operators_.row(state.phase, module_of(state), {event.id});
+      ++row.calls;
+      row.flops += static_cast<double>(event.a);
+      row.torch_flops += static_cast<double>(event.b);
+      row.elementwise_flops += static_cast<double>(event.c);
+      return;
+    }
+    case EventKind::kForward:
+      thread(event).pending_forward.push_back(ForwardIndex::key(event.b, event.a));
+      micro_step_tokens_ = std::max(micro_step_tokens_, static_cast<double>(event.c));
+      return;
+    case EventKind::kRead: return on_read(event);
+    case EventKind::kGradientFlow:
+      if (Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a)) {
+        note_tensor(*block, event);
+        block->evidence |= evidence::kGradientFlow;
+      }
+      return;
+    case EventKind::kEdgeBegin: {
+      Edge& edge = thread(event).edge;
+      ++edges_;
+      edge.graph_task = event.a;
+      edge.nested = event.flags & kNested;
+      edge.saved.clear();
+      return;
+    }
+    case EventKind::kSaved: return on_saved(event);
+    case EventKind::kLeaf: return on_leaf(event);
+    case EventKind::kEdgeEnd: return on_edge_end(event);
+    case EventKind::kBackwardEnd: {
+      ThreadState& state = thread(event);
+      state.backward_since_update = true;
+      if (event.flags & kNested) return;
+      if (step_open_) add_mark(Mark::kBackwardEnd, event);
+      enter_phase(state, Phase::kOther, event);
+      return;
+    }
+    case EventKind::kGradient: return on_gradient(event);
+    case EventKind::kExpectedSave:
+      expected_saves_.insert(event.a, static_cast<int64_t>(event.c));
+      has_expected_saves_ = true;
+      return;
+    case EventKind::kParameter: return on_parameter(event);
+    case EventKind::kState: return on_state(event);
+    case EventKind::kInput:
+      if (Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a)) {
+        note_tensor(*block, event);
+        block->evidence |= evidence::kInput;
+      } else {
+        note_foreign(event);
+      }
+      return;
+    case EventKind::kStepBegin: return on_step_begin(event);
+    case EventKind::kMicroStep: {
+      ThreadState& state = thread(event);
+      if (step_open_) micro_step_ = micro_steps_;
+      enter_phase(state, Phase::kData, event);
+      return;
+    }
+    case EventKind::kStepEnd: return on_step_end(event);
+  }
+}
+
+// ---- threads, phases, frames
+
+ThreadState& Ledger::thread(const Event& event) {
+  while (threads_.size() <= event.thread) threads_.push_back(std::make_unique<ThreadState>());
+  ThreadState& state = *threads_[event.thread];
+  if (step_open_ && state.step != step_index_) {
+    state.step = step_index_;
+    state.backward_since_update = false;
+    state.last_module = {};
+    if (state.frames.empty()) enter_phase(state, Phase::kData, event);
+  }
+  return state;
+}
+
+void Ledger::move_phase_span(Phase phase, const Event& event) {
+  const int64_t now = event.time_ns - step_begin_.time_ns;
+  if (!phases_.empty()) {
+    PhaseSpan& last = phases_.back();
+    if (last.phase == phase && last.micro_step == micro_step_) return;
+    last.end_ns = now;
+    if (last.end_ns == last.begin_ns) phases_.pop_back();
+  }
+  phases_.push_back({phase, micro_step_, now, now});
+}
+
+void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
+  if (state.phase == phase) return;
+  if (phase == Phase::kForward) {
+    forward_began_ = event.sequence;
+    // The backward pass before belongs to the micro-step before.
+    if (step_open_) micro_step_ = micro_steps_;
+  }
+  if (phase == Phase::kOptimizer) state.backward_since_update = true;
+  state.phase = phase;
+  if (step_open_ && event.thread == step_thread_) move_phase_span(phase, event);
+}
+
+// What a top-level operator outside any backward pass says about the phase.
+Phase Ledger::phase_outside_backward(const ThreadState& state, const Event& event) const {
+  if (!(event.flags & kGradMode)) return state.phase;  // its reads decide (on_read)
+  if (event.flags & kNeedsGrad) return Phase::kForward;
+  switch (state.phase) {
+    case Phase::kForward:  // between two layers: a mask, a position table
+    case Phase::kData:
+      return state.phase;
+    default:
+      return step_open_ ? Phase::kData : Phase::kOther;
+  }
+}
+
+void Ledger::on_frame_enter(const Event& event) {
+  ThreadState& state = thread(event);
+  Frame frame;
+  frame.kind = event.kind;
+  frame.flags = event.flags;
+  frame.phase_before = state.phase;
+  frame.op = {event.id};
+  frame.begin_ns = event.time_ns;
+  const Frame* node = state.innermost(EventKind::kNodeEnter);
+  if (event.kind == EventKind::kScopeEnter) {
+    frame.module = {event.id};
+  } else if (event.kind == EventKind::kNodeEnter) {
+    enter_phase(state, Phase::kBackward, event);
+    if (const StringId* module = forward_.find(ForwardIndex::key(event.b, event.a))) {
+      frame.module = *module;
+      frame.module_known = true;
+    }
+    state.last_node_module = frame.module;
+  } else {
+    frame.flops = static_cast<double>(event.a);
+    frame.torch_flops = static_cast<double>(event.b);
+    frame.elementwise = static_cast<double>(event.c);
+    if (event.flags & kInGraphTask) {
+      // The engine runs nodes with gradients off unless a graph of the backward pass is wanted; an
+      // operator that records inside a node that does not is the forward pass, run again.
+      const bool again = (event.flags & kGradMode) && node && !(node->flags & kGradMode);
+      enter_phase(state, again ? Phase::kRecompute : Phase::kBackward, event);
+    } else {
+      enter_phase(state, phase_outside_backward(state, event), event);
+    }
+  }
+  state.frames.push_back(frame);
+}
+
+void Ledger::on_frame_exit(const Event& event) {
+  ThreadState& state = thread(event);
+  if (state.frames.empty()) return;  // it was open when the session began
+  Frame frame = state.frames.back();
+  const StringId module = module_of(state);
+  state.frames.pop_back();
+  const int64_t elapsed = event.time_ns - frame.begin_ns;
+  if (frame.kind != EventKind::kScopeEnter) {
+    if (!state.frames.empty()) state.frames.back().inner_ns += elapsed;
+    if (step_open_) {
+      OperatorRow& row = operators_.row(state.phase, module, frame.op);
+      ++row.calls;
+      row.flops += frame.flops;
+      row.torch_flops += frame.torch_flops;
+      row.elementwise_flops += frame.elementwise;
+      row.nanoseconds += elapsed - frame.inner_ns;
+    }
+    for (const uint64_t key : state.pending_forward) forward_.set(key, module);
+    state.pending_forward.clear();
+  }
+  // A node inside a recomputation hands its phase back; outside, the backward pass goes on.
+  if (frame.kind == EventKind::kNodeEnter && state.innermost(EventKind::kNodeEnter)) {
+    enter_phase(state, Phase::kBackward, event);
+  }
+}
+
+// The module of what runs now: of a parameter it reads, else the innermost scope, else inferred.
+StringId Ledger::module_of(const ThreadState& state) const {
+  const Frame* scope = nullptr;
+  for (auto frame = state.frames.rbegin(); frame != state.frames.rend(); ++frame) {
+    if (frame->module_known) return frame->module;
+    if (frame->kind == EventKind::kScopeEnter) {
+      scope = &*frame;
+      break;
+    }
+    if (frame->kind == EventKind::kNodeEnter && state.phase == Phase::kBackward) break;
+  }
+  if (scope) return scope->module;
+  auto* self = const_cast<Ledger*>(this);  // interns a name, changes nothing else
+  switch (state.phase) {
+    case Phase::kForward:
+    case Phase::kRecompute: return self->after(state.last_module);
+    case Phase::kBackward: return state.last_node_module;
+    default: return {};
+  }
+}
+
+// ---- blocks
+
+Timeline::Where Ledger::where(const ThreadState& state, const Event& event) const {
+  Timeline::Where where;
+  where.time_ns = event.time_ns - step_begin_.time_ns;
+  where.phase = state.phase;
+  where.micro_step = micro_step_;
+  where.module = module_of(state);
+  for (auto frame = state.frames.rbegin(); frame != state.frames.rend(); ++frame) {
+    if (frame->kind == EventKind::kScopeEnter) continue;
+    where.op = frame->op;
+    break;
+  }
+  return where;
+}
+
+void Ledger::on_alloc(const Event& event) {
+  ThreadState& state = thread(event);
+  if (blocks_.find(event.a)) {  // its free was not seen
+    ++unmatched_frees_;
+    on_free(event);
+  }
+  live_bytes_ += static_cast<int64_t>(event.b);
+  const Timeline::Where at = where(state, event);
+  Block& block = blocks_.add(event.a);
+  block.bytes = static_cast<int64_t>(event.b);
+  block.born = event.sequence;
+  block.born_ns = event.time_ns;
+  block.born_phase = state.phase;
+  if (event.flags & kAdopted) {
+    block.evidence |= evidence::kAdopted;
+    block.born_phase = Phase::kOther;
+  } else {
+    block.module = at.module;
+    block.op = at.op;
+    const Frame* op = state.innermost(EventKind::kOpEnter);
+    if (op && !(op->flags & kGradMode)) block.evidence |= evidence::kBornNoGrad;
+  }
+  if (!step_open_) {
+    block.carried = true;
+    peak_outside_steps_ = std::max(peak_outside_steps_, live_bytes_);
+    return;
+  }
+  block.first_mark = device_step_.next_mark();
+  if (event.flags & kAdopted) block.carried = true;  // it was there, only not known
+  block.born_position =
+      device_step_.memory_event(live_bytes_, event.allocator_bytes, at, event.sequence);
+  if (block.born_phase == Phase::kForward || block.born_phase == Phase::kData) {
+    born_since_edge_.push_back(event.a);
+  }
+  if (options_.budget_bytes > 0 && live_bytes_ > options_.budget_bytes && !over_budget_) {
+    over_budget_ = true;
+    add_mark(Mark::kOom, event);
+  }
+}
+
+void Ledger::on_free(const Event& event) {
+  ThreadState& state = thread(event);
+  Block* block = blocks_.find(event.a);
+  if (!block) {
+    ++unmatched_frees_;
+    return;
+  }
+  live_bytes_ -= block->bytes;
+  if (step_open_) {
+    const uint32_t death = device_step_.memory_event(live_bytes_, event.allocator_bytes,
+                                                     where(state, event), event.sequence);
+    device_step_.settle(*block, role_of(*block, false), death);
+  }
+  blocks_.remove(*block);
+}
+
+// ---- steps
+
+MarkBook& Ledger::add_mark(Mark mark, const Event& event) {
+  return device_step_.add_mark(mark, live_bytes_, event.allocator_bytes,
+                               where(thread(event), event));
+}
+
+void Ledger::on_step_begin(const Event& event) {
+  if (step_open_) return;
+  step_open_ = true;
+  step_begin_ = event;
+  step_thread_ = event.thread;
+  step_events_ = 1;
+  micro_steps_ = micro_step_ = 0;
+  forward_began_ = 0;
+  over_budget_ = false;
+  tokens_ = micro_step_tokens_ = 0;
+  phases_.clear();
+  born_since_edge_.clear();
+  foreign_.clear();
+  ThreadState& state = thread(event);
+  if (phases_.empty()) move_phase_span(state.phase, event);
+  device_step_.begin(live_bytes_, event.allocator_bytes, where(state, event), event.sequence,
+                     event.time_ns);
+  add_mark(Mark::kStart, event);
+}
+
+void Ledger::on_step_end(const Event& event) {
+  if (!step_open_) return;
+  thread(event);
+  // A step that never ran backward still counts what its embedding was given.
+  if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
+  add_mark(Mark::kEnd, event);
+  blocks_.for_each([this](Block& block) {
+    device_step_.settle(block, role_of(block, true), Timeline::kForever);
+  });
+  StepBooks books;
+  books.index = step_index_;
+  books.start_ns = step_begin_.time_ns;
+  books.duration_ns = event.time_ns - step_begin_.time_ns;
+  books.micro_steps = micro_steps_;
+  books.tokens = tokens_;
+  const int64_t peak = device_step_.peak_bytes();
+  // A new highest peak by less than a hundredth repeats what is kept already.
+  books.detailed = step_index_ < options_.detailed_steps ||
+                   peak > highest_detailed_peak_ + highest_detailed_peak_ / 100;
+  if (books.detailed) highest_detailed_peak_ = std::max(highest_detailed_peak_, peak);
+  books.devices.push_back(device_step_.finish(books.detailed, tensors_));
+  foreign_.for_each([&books](uint64_t, int64_t bytes) { books.devices[0].foreign_bytes += bytes; });
+  if (!phases_.empty()) phases_.back().end_ns = books.duration_ns;
+  std::erase_if(phases_, [](const PhaseSpan& span) { return span.end_ns <= span.begin_ns; });
+  books.phases = std::exchange(phases_, {});
+  books.operators = operators_.take();
+  books.events = step_events_;
+  books.unmatched_frees = unmatched_frees_;
+  books.profiler_ns = static_cast<int64_t>(event.a);
+  closed_.push_back(std::move(books));
+  blocks_.for_each([this](Block& block) { carry_over(block); });
+  forward_.next_step();
+  expected_saves_.clear();
+  step_open_ = false;
+  ++step_index_;
+  for (auto& state : threads_) {
+    if (state->frames.empty()) state->phase = Phase::kOther;
+  }
+}
+
+std::vector<StepBooks> Ledger::take_closed_steps() { return std::exchange(closed_, {}); }
+
+size_t Ledger::table_bytes() const {
+  return blocks_.bytes() + forward_.bytes() + foreign_.bytes() + expected_saves_.bytes() +
+         device_step_.bytes();
+}
+
+}  // namespace tally

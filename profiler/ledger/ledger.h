@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ledger: a pure function from the stream of events to the books of each step. It gives every
+// block one role, by evidence, and keeps the books closed to the byte. One thread (the
+// bookkeeper's); no Torch, no files, no clock of its own.
+//
+// A block is settled when it dies or when its step closes: only then is its role known (an
+// activation is proved at the edge, long after it was made). What the block adds to the marks, the
+// peak and the timeline it lived through is booked at that moment, so nothing is replayed and
+// memory does not grow with the length of a step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "profiler/core/event.h"
+#include "profiler/core/run_info.h"
+#include "profiler/core/tensor_table.h"
+#include "profiler/ledger/block_table.h"
+#include "profiler/ledger/books.h"
+#include "profiler/ledger/device_step.h"
+#include "profiler/ledger/operator_table.h"
+#include "profiler/ledger/thread_state.h"
+
+namespace tally {
+
+struct LedgerOptions {
+  uint64_t detailed_steps = 3;  // the first steps are kept in detail, and each new highest peak
+  size_t timeline_points = 4096;
+  int64_t budget_bytes = 0;     // a mark `oom` where the live bytes cross it; 0: none
+};
+
+class Ledger {
+ public:
+  Ledger(StringTable& strings, const TensorTable& tensors, const RunDirectory& directory,
+         LedgerOptions options);
+
+  void apply(const Event& event);
+
+  // Books of the steps that closed since the last call.
+  std::vector<StepBooks> take_closed_steps();
+
+  int64_t live_bytes() const { return live_bytes_; }
+  size_t live_blocks() const { return blocks_.size(); }
+  uint64_t unmatched_frees() const { return unmatched_frees_; }
+  uint64_t unreadable_nodes() const { return unreadable_nodes_; }
+  int64_t peak_outside_steps() const { return peak_outside_steps_; }
+  size_t table_bytes() const;
+
+ private:
+  void on_alloc(const Event& event);
+  void on_free(const Event& event);
+  void on_frame_enter(const Event& event);
+  void on_frame_exit(const Event& event);
+  void on_read(const Event& event);
+  void on_saved(const Event& event);
+  void on_leaf(const Event& event);
+  void on_edge_end(const Event& event);
+  void on_gradient(const Event& event);
+  void on_parameter(const Event& event);
+  void on_state(const Event& event);
+  void on_step_begin(const Event& event);
+  void on_step_end(const Event& event);
+
+  ThreadState& thread(const Event& event);
+  void enter_phase(ThreadState& thread, Phase phase, const Event& event);
+  Phase phase_outside_backward(const ThreadState& thread, const Event& event) const;
+  void note_tensor(Block& block, const Event& event);
+  void note_foreign(const Event& event);
+  void resolve_module(Frame& frame, const Block& block);
+  StringId module_of(const ThreadState& thread) const;
+  StringId after(StringId module);
+  bool is_known_parameter(uint64_t pointer);
+
+  Timeline::Where where(const ThreadState& thread, const Event& event) const;
+  MarkBook& add_mark(Mark mark, const Event& event);
+  Role role_of(const Block& block, bool step_closes) const;
+  void carry_over(Block& block);
+  void move_phase_span(Phase phase, const Event& event);
+
+  StringTable& strings_;
+  const TensorTable& tensors_;
+  const RunDirectory& directory_;
+  const LedgerOptions options_;
+
+  BlockTable blocks_;
+  int64_t live_bytes_ = 0;
+  std::vector<std::unique_ptr<ThreadState>> threads_;
+  ForwardIndex forward_;
+  FlatMap<StringId> after_;
+  std::vector<ParameterInfo> parameters_;  // cache of the directory, by index
+  bool parameters_watched_ = false;
+  bool state_watched_ = false;
+
+  // The open step.
+  bool step_open_ = false;
+  uint64_t step_index_ = 0;
+  Event step_begin_;
+  uint16_t step_thread_ = 0;
+  uint16_t micro_steps_ = 0;       // backward passes begun, nested ones apart
+  uint16_t micro_step_ = 0;        // the one that work belongs to now
+  uint64_t forward_began_ = 0;     // sequence number where the last forward phase began; 0: not yet
+  bool over_budget_ = false;
+  DeviceStep device_step_;
+  OperatorTable operators_;
+  std::vector<PhaseSpan> phases_;
+  double tokens_ = 0;
+  double micro_step_tokens_ = 0;
+  FlatMap<int64_t> foreign_;       // storages outside the allocators, by address: bytes
+  FlatMap<int64_t> expected_saves_;
+  bool has_expected_saves_ = false;
+  std::vector<uint64_t> born_since_edge_;  // pointers of blocks made in forward and data phases
+  uint32_t edges_ = 0;
+  uint64_t step_events_ = 0;
+
+  uint64_t unmatched_frees_ = 0;
+  uint64_t unreadable_nodes_ = 0;
+  int64_t peak_outside_steps_ = 0;
+  int64_t highest_detailed_peak_ = 0;
+  std::vector<StepBooks> closed_;
+};
+
+}  // namespace tally

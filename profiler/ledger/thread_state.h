@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the ledger knows of one thread: its open operators, nodes and scopes, and its phase.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "profiler/core/event.h"
+#include "profiler/core/flat_map.h"
+#include "profiler/core/ids.h"
+#include "profiler/core/words.h"
+
+namespace tally {
+
+struct Frame {
+  EventKind kind = EventKind::kOpEnter;  // kOpEnter, kNodeEnter or kScopeEnter
+  uint8_t flags = 0;                     // mode bits
+  bool module_known = false;             // by a parameter that it read, or by its forward operator
+  Phase phase_before = Phase::kOther;
+  StringId op;
+  StringId module;
+  int64_t begin_ns = 0;
+  int64_t inner_ns = 0;                  // spent in frames inside this one
+  double flops = 0;
+  double torch_flops = 0;
+  double elementwise = 0;
+};
+
+// A backward pass that this thread is entering: what the walk over its graph found.
+struct Edge {
+  struct Saved {
+    uint64_t pointer;
+    int64_t bytes;
+    bool is_number;
+    bool is_plain;
+  };
+  uint64_t graph_task = 0;
+  bool nested = false;
+  std::vector<Saved> saved;
+};
+
+struct ThreadState {
+  Phase phase = Phase::kOther;
+  uint64_t step = ~uint64_t{0};      // the step whose events it saw last
+  bool backward_since_update = false;  // a backward pass ended after the last optimizer phase
+  std::vector<Frame> frames;
+  StringId last_module;              // of the last operator that read a parameter in a forward phase
+  StringId last_node_module;         // of the last node of a backward pass
+  Edge edge;
+  std::vector<uint64_t> pending_forward;  // keys whose module the open operator decides
+
+  const Frame* innermost(EventKind kind) const {
+    for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
+      if (frame->kind == kind) return &*frame;
+    }
+    return nullptr;
+  }
+};
+
+// From an operator's sequence number to the module that it ran for: the way from a node of the
+// backward graph to its forward operator. Holds this step and the one before.
+class ForwardIndex {
+ public:
+  static uint64_t key(uint64_t forward_thread, uint64_t sequence_number) {
+    return (forward_thread << 44) ^ sequence_number;
+  }
+  void set(uint64_t key, StringId module) { *now_.insert(key).first = module; }
+  const StringId* find(uint64_t key) {
+    if (const StringId* module = now_.find(key)) return module;
+    return before_.find(key);
+  }
+  void next_step() {
+    std::swap(now_, before_);
+    now_.clear();
+  }
+  size_t bytes() const { return now_.bytes() + before_.bytes(); }
+
+ private:
+  FlatMap<StringId> now_;
+  FlatMap<StringId> before_;
+};
+
+}  // namespace tally

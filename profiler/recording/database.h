@@ -15,10 +15,6 @@
 
 namespace tally::recording {
 
-// "TTly": in the header of every recording, so that no other program's file is taken for one.
-inline constexpr int64_t kApplicationId = 0x54546C79;
-inline constexpr int64_t kSchemaVersion = 1;
-
 // Caught in this room, where the code decides what a person is told.
 class SqliteError : public Error {
  public:

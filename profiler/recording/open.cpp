@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "profiler/recording/format.h"
+
 namespace tally::recording {
 namespace {
 

@@ -23,6 +23,7 @@ class Loading {
     // One view of the file, also while somebody writes it.
     db_.execute("BEGIN");
     run_.schema = db_.integer("PRAGMA user_version");
+    run_.step_count = db_.integer("SELECT count(*) FROM step");
     load_strings();
     load_run();
     if (options_.load != Load::kRun) {

@@ -26,6 +26,7 @@ struct Run {
   std::string path;
   std::string started;  // ISO 8601, UTC
   int64_t schema = 0;
+  int64_t step_count = 0;  // in the file, loaded or not
   RunInfo info;
   RunEnd end;                       // ended: "killed" when the process is gone without a word
   std::vector<RecordedStep> steps;  // in the order of their index

@@ -2,6 +2,7 @@
 #include "profiler/recording/schema.h"
 
 #include "profiler/core/words.h"
+#include "profiler/recording/format.h"
 
 namespace tally::recording {
 namespace {

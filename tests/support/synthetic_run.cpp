@@ -409,6 +409,7 @@ recording::Run SyntheticRun::as_recorded() && {
   run.path = "synthetic.tally";
   run.started = "2026-01-01T00:00:00Z";
   run.schema = 1;
+  run.step_count = static_cast<int64_t>(steps.size());
   run.info = std::move(info);
   run.end = std::move(end);
   for (StepBooks& step : steps) run.steps.push_back({std::move(step), true});

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// Judgements over all steps. Each says what it looked at.
+#include <algorithm>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "profiler/analysis/parts.h"
+#include "profiler/core/units.h"
+
+namespace tally::analysis {
+namespace {
+
+// Growth in this many steps in a row is no accident of one batch.
+constexpr size_t kLeakSteps = 3;
+
+struct EndOfStep {
+  uint64_t step = 0;
+  RoleBytes roles{};
+  int64_t bytes = 0;
+};
+
+std::vector<EndOfStep> ends_of_steps(const Summary& summary) {
+  std::vector<EndOfStep> ends;
+  for (const StepSummary& step : summary.steps) {
+    EndOfStep end{step.index, {}, 0};
+    bool found = false;
+    for (const DeviceStep& device : step.devices) {
+      for (const MarkSummary& mark : device.marks) {
+        if (mark.mark != Mark::kEnd) continue;
+        found = true;
+        end.bytes += mark.bytes;
+        for (size_t role = 0; role < kRoleCount; ++role) end.roles[role] += mark.roles[role];
+      }
+    }
+    if (found) ends.push_back(end);
+  }
+  return ends;
+}
+
+// Bytes by module of one role at the end of a step; empty when its cells were not loaded.
+std::map<std::string, int64_t> modules_at_end(const StepSummary& step, Role role) {
+  std::map<std::string, int64_t> bytes;
+  for (const DeviceStep& device : step.devices) {
+    for (const MarkSummary& mark : device.marks) {
+      if (mark.mark != Mark::kEnd) continue;
+      for (const Cell& cell : mark.cells) {
+        if (cell.role == role) bytes[cell.module] += cell.bytes;
+      }
+    }
+  }
+  return bytes;
+}
+
+// "lm_head +4.0 KiB, ...": who grew between two steps with cells, the most first.
+std::string who_grew(const StepSummary& before, const StepSummary& after, Role role) {
+  const auto old = modules_at_end(before, role);
+  std::vector<std::pair<int64_t, std::string>> grown;
+  for (const auto& [module, bytes] : modules_at_end(after, role)) {
+    const auto found = old.find(module);
+    const int64_t more = bytes - (found == old.end() ? 0 : found->second);
+    if (more > 0) grown.emplace_back(more, module.empty() ? "no module" : module);
+  }
+  std::stable_sort(grown.begin(), grown.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string text;
+  for (size_t i = 0; i < std::min<size_t>(grown.size(), 3); ++i) {
+    text += fmt::format("{}{} +{}", i ? ", " : "", grown[i].second, format_bytes(grown[i].first));
+  }
+  return text;
+}
+
+Verdict leak(const Summary& summary) {
+  Verdict verdict{.kind = "leak", .verdict = "", .evidence = {}, .bytes = 0};
+  const std::vector<EndOfStep> ends = ends_of_steps(summary);
+  if (ends.size() <= kLeakSteps) {
+    verdict.verdict =
+        fmt::format("not judged: {} recorded, growth is judged over {} or more",
+                    count_of(static_cast<int64_t>(ends.size()), "step"), kLeakSteps + 1);
+    return verdict;
+  }
+  size_t first = ends.size() - 1;
+  while (first > 0 && ends[first].bytes > ends[first - 1].bytes) --first;
+  const size_t steps = ends.size() - 1 - first;
+  if (steps < kLeakSteps) {
+    verdict.verdict = fmt::format(
+        "no growth: the bytes at the end of a step did not rise in each of "
+        "the last {} steps",
+        kLeakSteps);
+    verdict.evidence.push_back(
+        fmt::format("end of step {}: {}", ends.back().step, format_bytes(ends.back().bytes)));
+    return verdict;
+  }
+  verdict.bytes = (ends.back().bytes - ends[first].bytes) / static_cast<int64_t>(steps);
+  verdict.verdict = fmt::format(
+      "suspected: the bytes at the end of a step grew in each of the last {} "
+      "steps, by {} a step",
+      steps, format_bytes(verdict.bytes));
+  // Steps are in order of their index, and the last four have their cells.
+  const auto step_of = [&](uint64_t index) {
+    return std::find_if(summary.steps.begin(), summary.steps.end(),
+                        [&](const StepSummary& s) { return s.index == index; });
+  };
+  for (size_t role = 0; role < kRoleCount; ++role) {
+    bool always = true;
+    for (size_t i = first + 1; i < ends.size(); ++i) {
+      always = always && ends[i].roles[role] > ends[i - 1].roles[role];
+    }
+    if (!always) continue;
+    std::string line =
+        fmt::format("{}: {} at the end of step {}, {} at the end of step {}",
+                    kRoleWords[role].title, format_bytes(ends[first].roles[role]), ends[first].step,
+                    format_bytes(ends.back().roles[role]), ends.back().step);
+    const std::string who = who_grew(*step_of(ends[ends.size() - 2].step),
+                                     *step_of(ends.back().step), static_cast<Role>(role));
+    if (!who.empty()) line += " (in the last step: " + who + ")";
+    verdict.evidence.push_back(line);
+  }
+  return verdict;
+}
+
+}  // namespace
+
+std::vector<Verdict> verdicts(const Summary& summary) { return {leak(summary)}; }
+
+}  // namespace tally::analysis

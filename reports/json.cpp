@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/json.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include <nlohmann/json.hpp>
+
+namespace tally::reports {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using analysis::Summary;
+
+// A whole number below 2^53 as an integer.
+Json number(double value) {
+  if (value == std::floor(value) && std::abs(value) < 0x1p53) return static_cast<int64_t>(value);
+  return value;
+}
+
+// Every role of blocks, also at 0, so that readers need no defaults; the three that only a caching
+// allocator has where they are not 0.
+Json roles(const RoleBytes& bytes) {
+  Json out = Json::object();
+  for (size_t i = 0; i < kRoleCount; ++i) {
+    const auto role = static_cast<Role>(i);
+    if (bytes[i] != 0 || role < Role::kRounding) out[std::string(key(role))] = bytes[i];
+  }
+  return out;
+}
+
+// "[8, 1024, 768]" -> [8, 1024, 768]
+Json shape(const std::string& text) {
+  Json out = Json::array();
+  const char* at = text.c_str();
+  while (*at) {
+    char* end = nullptr;
+    const long long size = std::strtoll(at, &end, 10);
+    if (end == at) {
+      ++at;
+    } else {
+      out.push_back(size);
+      at = end;
+    }
+  }
+  return out;
+}
+
+Json pairs(const std::vector<std::pair<std::string, std::string>>& values) {
+  Json out = Json::object();
+  for (const auto& [name, value] : values) out[name] = value;
+  return out;
+}
+
+Json place(const analysis::MarkSummary& mark) {
+  return {{"phase", key(mark.phase)}, {"module", mark.module}, {"operator", mark.op}};
+}
+
+Json mark(const analysis::MarkSummary& m) {
+  Json out{{"name", key(m.mark)},
+           {"micro_step", m.micro_step},
+           {"seconds", m.seconds},
+           {"bytes", m.bytes},
+           {"roles", roles(m.roles)}};
+  out["saved_bytes"] = m.saved_bytes;
+  out["saved_parameter_bytes"] = m.saved_parameter_bytes;
+  out["saved_number_bytes"] = m.saved_number_bytes;
+  out["expected_saved_bytes"] = m.expected_saved_bytes ? Json(*m.expected_saved_bytes) : Json();
+  out["allocator_bytes"] = m.allocator_bytes;
+  out["difference"] = m.difference;
+  return out;
+}
+
+Json device_step(const analysis::DeviceStep& device) {
+  Json peak{{"bytes", device.peak.bytes}};
+  peak.update(place(device.peak));
+  peak["micro_step"] = device.peak.micro_step;
+  peak["roles"] = roles(device.peak.roles);
+  Json marks = Json::array();
+  for (const auto& m : device.marks) marks.push_back(mark(m));
+  return {{"peak", peak},
+          {"marks", marks},
+          {"temporaries",
+           {{"forward_peak", device.forward_temporary_peak},
+            {"backward_peak", device.backward_temporary_peak},
+            {"optimizer_peak", device.optimizer_temporary_peak}}},
+          {"foreign_bytes", device.foreign_bytes},
+          {"largest_difference", device.largest_difference},
+          {"allocations", device.allocations},
+          {"frees", device.frees}};
+}
+
+Json flops(const analysis::Flops& f) {
+  return {{"forward", number(f.forward)},
+          {"backward", number(f.backward)},
+          {"recompute", number(f.recompute)},
+          {"optimizer", number(f.optimizer)},
+          {"elementwise", number(f.elementwise)},
+          {"torch", number(f.torch)},
+          {"source", f.source}};
+}
+
+Json steps(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::StepSummary& step : summary.steps) {
+    Json devices = Json::object();
+    for (const auto& device : step.devices) devices[device.device] = device_step(device);
+    out.push_back({{"index", step.index},
+                   {"devices", std::move(devices)},
+                   {"flops", flops(step.flops)},
+                   {"seconds", step.seconds},
+                   {"micro_steps", step.micro_steps},
+                   {"tokens", number(step.tokens)},
+                   {"detailed", step.detailed}});
+  }
+  return out;
+}
+
+// Only the roles that a module holds: most hold two or three.
+Json modules(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::ModuleSummary& m : summary.modules) {
+    Json bytes = Json::object();
+    for (size_t i = 0; i < kRoleCount; ++i) {
+      if (m.bytes[i] != 0) bytes[std::string(kRoleWords[i].key)] = m.bytes[i];
+    }
+    out.push_back({{"name", m.name},
+                   {"type", m.type},
+                   {"bytes", std::move(bytes)},
+                   {"flops", flops(m.flops)},
+                   {"seconds", m.seconds}});
+  }
+  return out;
+}
+
+Json peak_blocks(const Summary& summary) {
+  Json out = Json::array();
+  for (const auto& device : summary.step().devices) {
+    for (const analysis::BlockRow& b : device.peak_blocks) {
+      out.push_back({{"bytes", b.bytes},
+                     {"count", b.count},
+                     {"role", key(b.role)},
+                     {"saved", b.saved},
+                     {"module", b.module},
+                     {"operator", b.op},
+                     {"name", b.name},
+                     {"dtype", b.dtype},
+                     {"shape", shape(b.shape)},
+                     {"phase", key(b.phase)},
+                     {"source", b.source},
+                     {"age_seconds", b.age_seconds},
+                     {"device", device.device}});
+    }
+  }
+  return out;
+}
+
+Json theory(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::TheoryRow& row : summary.theory) {
+    out.push_back({{"key", row.key},
+                   {"measured", number(row.measured)},
+                   {"expected", row.expected ? number(*row.expected) : Json()},
+                   {"deviation", row.expected ? number(row.deviation) : Json()},
+                   {"unit", row.unit},
+                   {"formula", row.formula},
+                   {"cause", row.cause}});
+  }
+  return out;
+}
+
+Json verdicts(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::Verdict& v : summary.verdicts) {
+    out.push_back(
+        {{"kind", v.kind}, {"verdict", v.verdict}, {"evidence", v.evidence}, {"bytes", v.bytes}});
+  }
+  return out;
+}
+
+Json run(const Summary& summary) {
+  Json sources = Json::array();
+  for (const analysis::Source& s : summary.sources) {
+    sources.push_back({{"name", s.name}, {"available", s.available}, {"reason", s.reason}});
+  }
+  return {{"recording", summary.recording},
+          {"started", summary.started},
+          {"command", summary.command},
+          {"torch",
+           [&] {
+             for (const auto& [name, value] : summary.versions) {
+               if (name == "torch") return value;
+             }
+             return std::string();
+           }()},
+          {"ended", summary.ended},
+          {"versions", pairs(summary.versions)},
+          {"options", pairs(summary.options)},
+          {"sources", std::move(sources)},
+          {"optimizers", summary.optimizers},
+          {"overhead",
+           {{"seconds", summary.overhead.seconds},
+            {"bytes", summary.overhead.bytes},
+            {"bookkeeper_seconds", summary.overhead.bookkeeper_seconds},
+            {"share", summary.overhead.share}}}};
+}
+
+}  // namespace
+
+std::string render_json(const Summary& summary) {
+  Json devices = Json::array();
+  for (const analysis::Device& d : summary.devices) {
+    devices.push_back({{"id", d.id}, {"name", d.name}, {"memory_bytes", d.memory_bytes}});
+  }
+  const Json out{{"schema", summary.schema},
+                 {"headline", summary.headline},
+                 {"run", run(summary)},
+                 {"devices", std::move(devices)},
+                 {"parameters",
+                  {{"count", summary.parameter_count},
+                   {"bytes", summary.parameter_bytes},
+                   {"trainable", summary.trainable_count}}},
+                 {"shown", summary.step().index},
+                 {"steps", steps(summary)},
+                 {"modules", modules(summary)},
+                 {"peak_blocks", peak_blocks(summary)},
+                 {"theory", theory(summary)},
+                 {"verdicts", verdicts(summary)},
+                 {"unknown",
+                  {{"unattributed_bytes", summary.unattributed_bytes},
+                   {"dropped_events", summary.dropped_events},
+                   {"notes", summary.notes}}}};
+  // Names may be broken UTF-8, which JSON cannot hold.
+  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace tally::reports

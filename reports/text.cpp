@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/text.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "profiler/analysis/metrics.h"
+#include "profiler/core/units.h"
+#include "reports/names.h"
+#include "reports/palette.h"
+
+namespace tally::reports {
+namespace {
+
+using analysis::Summary;
+
+// What each section may take of the 60 lines.
+constexpr size_t kLines = 60;
+constexpr size_t kWidth = 100;
+constexpr size_t kMarks = 6;
+constexpr size_t kRoles = 7;
+constexpr size_t kModules = 4;
+constexpr size_t kBlocks = 3;
+constexpr size_t kWork = 4;
+constexpr size_t kNotes = 6;
+constexpr size_t kBar = 40;
+
+// One unit for a column, so that its numbers can be compared by eye.
+struct Unit {
+  const char* name;
+  double bytes;
+  std::string operator()(int64_t value) const {
+    return fmt::format("{:.2f}", static_cast<double>(value) / bytes);
+  }
+};
+Unit unit_for(int64_t largest) {
+  if (largest >= 10 * kGiB) return {"GiB", static_cast<double>(kGiB)};
+  if (largest >= kMiB) return {"MiB", static_cast<double>(kMiB)};
+  return {"KiB", static_cast<double>(kKiB)};
+}
+
+std::string percent(double part, double whole) {
+  return whole > 0 ? fmt::format("{:.1f} %", 100 * part / whole) : "-";
+}
+
+// The columns of the table of marks: roles that belong together.
+struct Column {
+  const char* title;
+  std::array<Role, 3> roles;  // the last ones repeat the first where there are fewer
+};
+constexpr std::array kColumns{
+    Column{"params", {Role::kParameter, Role::kBuffer, Role::kBuffer}},
+    Column{"state", {Role::kOptimizerState, Role::kOptimizerState, Role::kOptimizerState}},
+    Column{"grads", {Role::kGradient, Role::kGradient, Role::kGradient}},
+    Column{"activ.", {Role::kActivation, Role::kRecomputedActivation, Role::kRecomputedActivation}},
+    Column{"temp.", {Role::kTemporaryForward, Role::kTemporaryBackward, Role::kTemporaryOptimizer}},
+};
+int64_t in_column(const RoleBytes& roles, const Column& column) {
+  int64_t bytes = 0;
+  for (size_t i = 0; i < kRoleCount; ++i) {
+    const auto role = static_cast<Role>(i);
+    const auto& listed = column.roles;
+    if (std::find(listed.begin(), listed.end(), role) != listed.end()) bytes += roles[i];
+  }
+  return bytes;
+}
+
+class Text {
+ public:
+  Text(const Summary& summary, const TextOptions& options)
+      : s_(summary), o_(options), step_(summary.step()) {
+    for (const auto& device : step_.devices) {
+      if (!device_ || device.peak.bytes > device_->peak.bytes) device_ = &device;
+    }
+  }
+  std::string render();
+
+ private:
+  void line(std::string text) {
+    while (text.ends_with(' ')) text.pop_back();
+    out_ += text + "\n";
+  }
+  void heading(const std::string& text) {
+    line("");
+    line(bold(text));
+  }
+  std::string bold(const std::string& text) const {
+    return o_.color ? "\x1b[1m" + text + "\x1b[0m" : text;
+  }
+  std::string bar(Role role, double share) const;
+  // One line; more while there are lines to spare, under a margin as wide as `head`.
+  void wrapped(const std::string& head, std::string text, size_t width);
+  void run();
+  void marks();
+  void peak();
+  void modules();
+  void blocks();
+  void theory();
+  void flops();
+  void unknown();
+
+  const Summary& s_;
+  const TextOptions& o_;
+  const analysis::StepSummary& step_;
+  const analysis::DeviceStep* device_ = nullptr;
+  std::string out_;
+  size_t spare_ = 0;
+};
+
+std::string Text::bar(Role role, double share) const {
+  const auto cells = static_cast<size_t>(std::lround(std::clamp(share, 0.0, 1.0) * kBar));
+  const std::string padding(kBar - cells, ' ');
+  if (!o_.color) return std::string(cells, '#') + padding;
+  const uint32_t rgb = o_.dark ? color(role).dark : color(role).light;
+  std::string blocks;
+  for (size_t i = 0; i < cells; ++i) blocks += "█";
+  return fmt::format("\x1b[38;2;{};{};{}m{}\x1b[0m{}", rgb >> 16, rgb >> 8 & 0xff, rgb & 0xff,
+                     blocks, padding);
+}
+
+void Text::run() {
+  std::string command;
+  for (const std::string& argument : s_.command) command += (command.empty() ? "" : " ") + argument;
+  size_t detailed = 0;
+  for (const auto& step : s_.steps) detailed += step.detailed;
+  line("");
+  line(fit(
+      fmt::format("Run: {} ({}; {} steps, {} in detail) {}", s_.ended, s_.started,
+                  format_integer(static_cast<int64_t>(s_.steps.size())), detailed, clean(command)),
+      kWidth));
+  line(fmt::format(
+      "Profiler: {} in hooks ({:.2f} % of the recorded steps), {} on its own thread, {}",
+      format_seconds(s_.overhead.seconds), 100 * s_.overhead.share,
+      format_seconds(s_.overhead.bookkeeper_seconds), format_bytes(s_.overhead.bytes)));
+}
+
+void Text::marks() {
+  const Unit unit = unit_for(device_->peak.bytes);
+  heading(fmt::format("Books of step {} on {}, in {}; {}", step_.index, clean(device_->device),
+                      unit.name, "sum = what the ledger holds, difference in bytes"));
+  std::string header = fit("", 17);
+  for (const Column& column : kColumns) header += fit(column.title, 9, true);
+  line(header + fit("other", 9, true) + fit(analysis::metric("bytes").title, 9, true) +
+       fit(analysis::metric("allocator_bytes").title, 10, true) +
+       fit(analysis::metric("difference").title, 11, true));
+  // With many micro-steps: the first marks, the peak and the last one.
+  const auto& all = device_->marks;
+  std::vector<const analysis::MarkSummary*> shown;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const bool wanted =
+        all[i].mark == Mark::kPeak || all[i].mark == Mark::kOom || i + 1 == all.size();
+    if (wanted || shown.size() + 2 < kMarks) shown.push_back(&all[i]);
+  }
+  if (shown.size() > kMarks) shown.erase(shown.begin() + kMarks - 1, shown.end() - 1);
+  for (const auto* mark : shown) {
+    std::string name(title(mark->mark));
+    if (step_.micro_steps > 1) name += fmt::format(" {}", mark->micro_step);
+    std::string row = fit(name, 17);
+    int64_t other = mark->bytes;
+    for (const Column& column : kColumns) {
+      const int64_t bytes = in_column(mark->roles, column);
+      other -= bytes;
+      row += fit(unit(bytes), 9, true);
+    }
+    line(row + fit(unit(other), 9, true) + fit(unit(mark->bytes), 9, true) +
+         fit(unit(mark->allocator_bytes), 10, true) +
+         fit(fmt::format("{}", mark->difference), 11, true));
+  }
+  if (shown.size() < all.size())
+    line(fmt::format("... and {} more marks", all.size() - shown.size()));
+}
+
+void Text::peak() {
+  const auto& p = device_->peak;
+  heading(fmt::format("Alive at the peak: {} ({} bytes), {} into the step", format_bytes(p.bytes),
+                      format_integer(p.bytes), format_seconds(p.seconds)));
+  std::vector<size_t> order;
+  for (size_t role = 0; role < kRoleCount; ++role) {
+    if (p.roles[role] != 0) order.push_back(role);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return p.roles[a] > p.roles[b]; });
+  int64_t rest = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const int64_t bytes = p.roles[order[i]];
+    if (i + 1 >= kRoles && order.size() > kRoles) {
+      rest += bytes;
+      continue;
+    }
+    const auto whole = static_cast<double>(p.bytes);
+    line(fmt::format("{}{} {}{}", fit(kRoleWords[order[i]].title, 25),
+                     bar(static_cast<Role>(order[i]), static_cast<double>(bytes) / whole),
+                     fit(format_bytes(bytes), 14, true),
+                     fit(percent(static_cast<double>(bytes), whole), 9, true)));
+  }
+  if (rest != 0) line(fit("other roles", 25 + kBar + 1) + fit(format_bytes(rest), 14, true));
+}
+
+void Text::modules() {
+  std::vector<std::pair<int64_t, const analysis::ModuleSummary*>> rows;
+  for (const auto& module : s_.modules) {
+    if (const int64_t bytes = sum(module.bytes); bytes != 0) rows.emplace_back(bytes, &module);
+  }
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  if (rows.empty()) return;
+  heading(fmt::format("Largest of {} modules at the peak", rows.size()));
+  for (size_t i = 0; i < std::min(rows.size(), kModules); ++i) {
+    const RoleBytes& bytes = rows[i].second->bytes;
+    const auto most =
+        static_cast<size_t>(std::max_element(bytes.begin(), bytes.end()) - bytes.begin());
+    const std::string& name = rows[i].second->name;
+    line(fit(name.empty() ? "(no module)" : clean(name), 46) +
+         fit(format_bytes(rows[i].first), 14, true) + "  " +
+         fit(fmt::format(
+                 "{} {}",
+                 percent(static_cast<double>(bytes[most]), static_cast<double>(rows[i].first)),
+                 kRoleWords[most].title),
+             38));
+  }
+}
+
+void Text::blocks() {
+  if (device_->peak_blocks.empty()) return;
+  line(bold("Largest blocks"));
+  for (size_t i = 0; i < std::min(device_->peak_blocks.size(), kBlocks); ++i) {
+    const auto& b = device_->peak_blocks[i];
+    const std::string name = !b.name.empty() ? b.name : b.module + " " + b.op;
+    line(fit(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46) +
+         fit(format_bytes(b.bytes), 14, true) + "  " +
+         fit(fmt::format("{} {} {}", title(b.role), clean(b.dtype), clean(b.shape)), 38));
+  }
+}
+
+// Each cause has a line; the longer ones are wrapped while the report has lines to spare.
+void Text::theory() {
+  heading("Measured against theory");
+  for (const analysis::TheoryRow& row : s_.theory) {
+    const bool bytes = row.unit == "bytes";
+    const auto number = [bytes](double value) {
+      return bytes ? format_bytes(std::llround(value)) : format_flops(value);
+    };
+    std::string expected = "-";
+    std::string deviation = "-";
+    if (row.expected) {
+      expected = number(*row.expected);
+      deviation = row.deviation == 0 ? "0"
+                  : *row.expected == 0.0
+                      ? "new"
+                      : fmt::format("{:+.2f} %", 100 * row.deviation / *row.expected);
+    }
+    wrapped(fit(row.title, 17) + fit(number(row.measured), 12, true) + fit(expected, 12, true) +
+                fit(deviation, 11, true) + "  ",
+            clean(row.cause), 46);
+  }
+}
+
+// Modules at the left, operators at the right.
+void Text::flops() {
+  const analysis::Flops& f = step_.flops;
+  std::string parts;
+  const auto part = [&parts](double value, const char* name) {
+    if (value == 0) return;
+    parts += fmt::format("{}{} {}", parts.empty() ? " = " : " + ", name, format_flops(value));
+  };
+  part(f.forward, "forward");
+  part(f.backward, "backward");
+  part(f.recompute, "recompute");
+  part(f.optimizer, "optimizer");
+  heading(fit(fmt::format("FLOPs: {}{}; element-wise {}", format_flops(f.total()), parts,
+                          format_flops(f.elementwise)),
+              kWidth));
+  std::map<std::string, double> by_module, by_operator;
+  for (const analysis::OperatorRow& row : step_.operators) {
+    by_module[row.module] += row.flops;
+    by_operator[row.op] += row.flops;
+  }
+  const auto sorted = [](const std::map<std::string, double>& sums) {
+    std::vector<std::pair<std::string, double>> rows(sums.begin(), sums.end());
+    std::erase_if(rows, [](const auto& row) { return row.second <= 0; });
+    std::stable_sort(rows.begin(), rows.end(),
+                     [](const auto& a, const auto& b) { return a.second > b.second; });
+    rows.resize(std::min(rows.size(), kWork));
+    return rows;
+  };
+  const auto left = sorted(by_module);
+  const auto right = sorted(by_operator);
+  const auto cell = [&](const auto& rows, size_t i) {
+    if (i >= rows.size()) return fit("", 49);
+    const std::string& name = rows[i].first;
+    return fit(name.empty() ? "(no module)" : clean(name), 27) +
+           fit(format_flops(rows[i].second), 13, true) +
+           fit(percent(rows[i].second, f.total()), 9, true);
+  };
+  for (size_t i = 0; i < std::max(left.size(), right.size()); ++i) {
+    line(cell(left, i) + "  " + cell(right, i));
+  }
+}
+
+void Text::unknown() {
+  std::vector<std::string> lines;
+  for (const analysis::Verdict& v : s_.verdicts) {
+    if (v.bytes == 0) continue;
+    std::string text = v.kind + " " + v.verdict;
+    for (const std::string& evidence : v.evidence) text += "; " + evidence;
+    lines.push_back(text);
+  }
+  heading("What this report does not know");
+  lines.insert(lines.end(), s_.notes.begin(), s_.notes.end());
+  if (lines.empty()) lines.emplace_back("Nothing is open: every byte at every mark has a role.");
+  const size_t shown = lines.size() > kNotes ? kNotes - 1 : lines.size();
+  for (size_t i = 0; i < shown; ++i) wrapped("- ", clean(lines[i]), kWidth - 2);
+  if (shown < lines.size())
+    line(fmt::format("- and {} more (see --format json)", lines.size() - shown));
+}
+
+void Text::wrapped(const std::string& head, std::string text, size_t width) {
+  const std::string margin(length(head), ' ');
+  std::string prefix = head;
+  while (spare_ > 0 && length(text) > width) {
+    const std::string first = fit(text, width + 1);  // ends in the ellipsis
+    const size_t space = first.rfind(' ');
+    if (space == std::string::npos || space == 0) break;
+    line(prefix + text.substr(0, space));
+    text.erase(0, space + 1);
+    prefix = margin;
+    --spare_;
+  }
+  line(prefix + fit(text, width));
+}
+
+std::string Text::render() {
+  const auto draw = [this](size_t spare) {
+    out_.clear();
+    spare_ = spare;
+    line(bold(clean(s_.headline)));
+    run();
+    if (device_) {
+      marks();
+      peak();
+      modules();
+      blocks();
+    }
+    theory();
+    flops();
+    unknown();
+    return static_cast<size_t>(std::count(out_.begin(), out_.end(), '\n'));
+  };
+  const size_t lines = draw(0);
+  if (lines < kLines) draw(kLines - lines);
+  return out_;
+}
+
+}  // namespace
+
+std::string render_text(const Summary& summary, const TextOptions& options) {
+  return Text(summary, options).render();
+}
+
+}  // namespace tally::reports

@@ -28,20 +28,21 @@ class LayerBuilder {
   }
 
   std::vector<ActivationTensor> layer() {
+    const int qkv = m_.fused_qkv ? 1 : 3;
+    const int mlp_readers = m_.mlp == Mlp::kGated && !m_.fused_gate_up && m_.experts == 0 ? 2 : 1;
+    norm(0, "norm1.input", "norm1.normed", true, false);
     if (m_.norms == 1) {
-      norm(0, "norm.input", "norm.normed", true, false);
-      add("norm.output", "input of q, k, v and the MLP", e_ * tokens_ * m_.d_model, "E sbh");
+      linear_input("attention.input", "input of q, k, v and the MLP", qkv + mlp_readers, false);
     } else {
-      norm(0, "norm1.input", "norm1.normed", true, false);
-      add("attention.input", "input of q, k, v", e_ * tokens_ * m_.d_model, "E sbh");
+      linear_input("attention.input", "input of q, k, v", qkv, false);
     }
     attention();
     if (m_.norms == 4) norm(2, "norm2.input", "norm2.normed", false, true);
     if (m_.norms != 1) {
       norm(1, m_.norms == 4 ? "norm3.input" : "norm2.input",
            m_.norms == 4 ? "norm3.normed" : "norm2.normed", false, true);
-      add("mlp.input", "input of the MLP", e_ * tokens_ * m_.d_model, "E sbh", kRules,
-          Region::kReplicated, true);
+      linear_input("mlp.input", m_.experts > 0 ? "input of the router" : "input of the MLP",
+                   mlp_readers, true);
     }
     m_.experts > 0 ? experts() : mlp();
     if (m_.norms == 4) norm(3, "norm4.input", "norm4.normed", false, true);
@@ -53,6 +54,10 @@ class LayerBuilder {
     if (c_.dropout > 0 && has_output_dropout()) {
       add("embedding.dropout", "mask of the embedding's dropout",
           mask_bytes(r_) * tokens_ * m_.d_model, "sbh", kDropoutRule);
+    }
+    if (rotary()) {
+      const Integer width = m_.rotary_dim > 0 ? m_.rotary_dim : m_.head_dim;
+      add("rotary", "cosines and sines, shared by the layers", 2 * r_ * local_ * width, "2 R s d");
     }
     if (m_.final_norm) {
       norm(0, "final_norm.input", "final_norm.normed", false, false);
@@ -70,6 +75,7 @@ class LayerBuilder {
     return rows_.back();
   }
 
+  bool rotary() const { return m_.positions == 0 && !m_.relative_positions; }
   bool has_output_dropout() const { return m_.norm == Norm::kLayerNorm; }
   // CUDA keeps one byte; the CPU kernel keeps its scaled noise in the input's own type.
   int mask_bytes(int input_bytes) const { return c_.cpu ? input_bytes : 1; }
@@ -103,11 +109,30 @@ class LayerBuilder {
   }
   void statistics(int count, bool gone = false) {
     if (m_.norm == Norm::kLayerNorm) {
-      add("norm.statistics", "mean and 1/deviation of LayerNorm", Integer{8} * count * tokens_,
+      // fp32 on CUDA; the CPU kernel keeps them in the input's own type.
+      const int bytes = c_.cpu ? 2 * r_ : 8;
+      add("norm.statistics", "mean and 1/deviation of LayerNorm", Integer{bytes} * count * tokens_,
           "8 sb a norm", kRules, Region::kReplicated, gone);
-    } else {
-      add("norm.statistics", "1/deviation of RMSNorm", Integer{4} * count * tokens_, "4 sb a norm",
-          kRules, Region::kReplicated, gone);
+      return;
+    }
+    add("norm.statistics", "1/deviation of RMSNorm", Integer{4} * count * tokens_, "4 sb a norm",
+        kRules, Region::kReplicated, gone);
+    if (m_.fp32_norm_scale && !c_.fused_norm) {
+      add("norm.scale", "1 + scale in fp32, made anew by each norm",
+          Integer{4} * count * m_.d_model, "4 h a norm", kLlamaNorm, Region::kReplicated, gone);
+    }
+  }
+
+  // What stands between a norm and the Linear layers behind it. Autocast casts an fp32 output for
+  // each of them anew: its cache holds weights only.
+  void linear_input(std::string_view key, std::string_view title, int readers, bool gone) {
+    const Integer sbh = tokens_ * m_.d_model;
+    add(key, title, e_ * sbh, "E sbh", kRules, Region::kReplicated, gone);
+    if (is_autocast(c_.dtype) && readers > 1) {
+      add(gone ? "mlp.input.casts" : "attention.input.casts",
+          "16-bit casts for the other Linear layers that read it", e_ * (readers - 1) * sbh,
+          "E (readers - 1) sbh", "torch.autocast caches casts of weights only, measured",
+          Region::kReplicated, gone);
     }
   }
 
@@ -127,11 +152,18 @@ class LayerBuilder {
       add("qk_norm.statistics", "1/deviation of each head of q and k",
           4 * tokens_ * (m_.heads + m_.kv_heads), "4 sb(a + kv)", kRules, Region::kTensorParallel);
     }
-    // Only a kernel that knows grouped queries reads k and v as they are; the others repeat them.
-    const bool repeats = c_.attention != Attention::kFlash;
-    add("attention.qkv", repeats ? "q, k, v (k and v repeated to all heads)" : "q, k, v",
+    // Eager attention repeats k and v to all heads; so does what calls the memory-efficient kernel,
+    // which takes fp32 on CUDA but no grouped queries.
+    const bool repeats =
+        eager || (c_.attention == Attention::kSdpa && is_fp32(c_.dtype) && !c_.cpu);
+    add("attention.qkv", repeats ? "q, k, v (k and v for every head)" : "q, k, v",
         e_ * (q + 2 * (repeats ? q : kv)), repeats ? "3 E sb a d" : "E sb(a + 2 kv)d", kRules,
         Region::kTensorParallel);
+    if (!repeats && m_.fused_qkv && rotary()) {
+      add("attention.fused_qkv", "unrotated q and k behind the view that is v", e_ * (q + kv),
+          "E sb(a + kv)d", "v is a view: its whole storage stays, measured",
+          Region::kTensorParallel);
+    }
     if (m_.relative_positions) {
       add("attention.relative_positions", "q with its second bias, projected positions",
           e_ * (q + local_ * m_.q_width()), "E(sb + s)a d", "Transformer-XL arXiv 1901.02860",
@@ -204,7 +236,8 @@ class LayerBuilder {
         wide("mlp.gelu_output", "output of GELU, input of down", e_ * f, "E sbf");
         break;
       case Mlp::kGeluNew: {
-        const int promoted = is_autocast(c_.dtype) ? 4 : e_;  // autocast takes pow in fp32
+        // On CUDA autocast takes pow in fp32, and what follows with it.
+        const int promoted = is_autocast(c_.dtype) && !c_.cpu ? 4 : e_;
         wide("mlp.gelu_input", "input of GELU's cube", promoted * f, "E sbf");
         wide("mlp.gelu_half", "half the input", e_ * f, "E sbf");
         wide("mlp.gelu_tanh", "tanh, and 1 + tanh", 2 * promoted * f, "2 E sbf");
@@ -228,6 +261,8 @@ class LayerBuilder {
     };
     add("router.probabilities", "softmax of the router in fp32", 4 * tokens_ * m_.experts, "4 sbE",
         source, Region::kReplicated, true);
+    add("router.routing", "indices, weights and token lists of the routing",
+        tokens_ * (40 * m_.top_k + 4), "(40 k + 4) sb", source, Region::kReplicated, true);
     wide("experts.input", "tokens gathered for their experts", e_ * h, "E k sbh");
     wide("experts.gate", "gate, input of its activation", e_ * f, "E k sbf");
     if (!c_.fused_mlp) wide("experts.activated", "activated gate", e_ * f, "E k sbf");

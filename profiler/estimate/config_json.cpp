@@ -2,6 +2,7 @@
 // Reads the config.json of a Hugging Face checkpoint into a ModelSpec. Each model_type below is
 // counted as its transformers implementation builds it (checked against it, biases and q/k norms
 // included); a type that is not listed is refused rather than guessed.
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -69,6 +70,9 @@ class Fields {
     }
     return true;
   }
+  double number(const char* name, double otherwise) const {
+    return number_set(name) ? json_[name].get<double>() : otherwise;
+  }
   bool list_empty(const char* name) const {
     if (!has(name)) return true;
     if (!json_[name].is_array()) {
@@ -130,6 +134,11 @@ void read_gpt_neox(const Fields& fields, ModelSpec& m) {
   m.qkv_bias = m.out_bias = fields.flag("attention_bias", true);
   m.masks_scores = false;
   m.softmax_fp32 = true;
+  // Part of each head rotates; read for the size of the tables of cosines only.
+  const double part = fields.number("rotary_pct", 0.25);
+  m.rotary_dim = std::max<int64_t>(
+      1,
+      static_cast<int64_t>(part * static_cast<double>(m.d_model / std::max<int64_t>(1, m.heads))));
 }
 
 void read_opt(const Fields& fields, ModelSpec& m) {
@@ -178,7 +187,7 @@ void read_llama_like(const Fields& fields, ModelSpec& m, const std::string& type
   }
   if (type == "qwen2") m.qkv_bias = true;
   m.qk_norm = type == "qwen3" || type == "qwen3_moe";
-  m.fused_qkv = type == "phi3";
+  m.fused_qkv = m.fused_gate_up = type == "phi3";
   if (type == "mixtral") {
     m.experts = fields.dimension("num_local_experts");
     m.top_k = fields.dimension("num_experts_per_tok");

@@ -21,6 +21,8 @@ struct Layer {
   Integer score_gradients = 0;
   Integer mlp_temporaries = 0;
   Integer attention_temporaries = 0;
+  Integer before_attention = 0;  // the first norm's tensors and the input of q, k, v
+  Integer qkv_gradients = 0;     // of q, k, v and of their input
 };
 
 Integer sharded(const ActivationTensor& row, const TrainingConfig& c) {
@@ -39,6 +41,10 @@ Layer describe_layer(const ModelSpec& m, const TrainingConfig& c) {
     if (row.attention_core) layer.core += row.bytes;
     if (row.gone_before_attention) layer.gone += row.bytes;
     if (row.block_input) layer.alias = row.bytes;
+    if (row.key.substr(0, 5) == "norm1" || row.key == "norm.input" || row.key == "norm.normed" ||
+        row.key.substr(0, 15) == "attention.input") {
+      layer.before_attention += row.bytes;
+    }
   }
   for (ActivationTensor& row : layer.head) {
     row.bytes = sharded(row, c);
@@ -58,6 +64,8 @@ Layer describe_layer(const ModelSpec& m, const TrainingConfig& c) {
   layer.mlp_temporaries = m.mlp == Mlp::kGated ? 2 * wide : wide;
   // A fused attention kernel makes the gradients of q, k and v from the one of its output.
   layer.attention_temporaries = ceil_div(e * tokens * (2 * m.q_width() + 2 * m.kv_width()), c.tp);
+  layer.qkv_gradients =
+      ceil_div(e * tokens * (m.q_width() + 2 * m.kv_width()), c.tp) + e * tokens * m.d_model;
   return layer;
 }
 
@@ -217,8 +225,8 @@ class StageBuilder {
       return finish();
     }
     const Integer compute = base + state_.autocast_copies + state_.gathered;
-    const bool kept = c_.accumulate > 1;  // gradients of earlier micro-batches are alive
-    const Integer held = kept ? state_.gradients : 0;
+    const bool kept = c_.accumulate > 1;
+    const Integer held = kept ? state_.gradients : 0;  // of earlier micro-batches
     const Integer acts = group_sum(Group::kActivations);
     if (stage_.last) {
       push("loss", "loss: logits and their gradients", compute + held + acts + logits_,
@@ -226,55 +234,57 @@ class StageBuilder {
     } else {
       push("forward_end", "end of the stage's forward", compute + held + acts, "W + O + A");
     }
-    if (m_.has_shape() && stage_.layers > 0) {
-      const Integer flow = layer_.residual * (c_.batch == 1 ? 2 : 1);
-      const Integer head = kept ? held : state_.head_gradients;
-      push("mlp_backward", "MLP backward of the last layer",
-           compute + activations_ + recomputed_mlp() + layer_.mlp_temporaries + layer_.residual +
-               head + state_.down_gradients,
-           "W + O + A - output + gradients of both sides + G of the head and down");
-      const Integer attention =
-          c_.attention == Attention::kEager ? layer_.score_gradients : layer_.attention_temporaries;
-      push("attention_backward", "attention backward of the last layer",
-           compute + activations_ + recomputed_attention() - gone() + attention + flow + head +
-               state_.upper_gradients,
-           "W + O + A - what the MLP kept + 2 score gradients + G of head and MLP");
-      const Integer first_layer =
-          c_.checkpoint == Checkpoint::kNone || c_.checkpoint == Checkpoint::kSelective
-              ? layer_.all - (c_.checkpoint == Checkpoint::kSelective ? layer_.core : 0)
-              : layer_.all + layer_.residual - layer_.alias;
-      const Integer late = std::max<Integer>(
-          0, state_.gradients - state_.lower_gradients - state_.embedding_gradients);
-      push("first_layer_backward", "attention backward of the first layer",
-           compute + first_layer + (c_.checkpoint == Checkpoint::kSelective ? layer_.core : 0) -
-               layer_.gone + attention + flow + (kept ? held : late),
-           "W + O + one layer + 2 score gradients + G but the first layer's q, k, v");
-      if (stage_.first) {
-        push("embedding_backward", "embedding backward",
-             compute + state_.gradients + layer_.residual +
-                 (kept ? std::max(state_.embedding_temporary, state_.embedding_gradients)
-                       : state_.embedding_temporary),
-             "W + O + G + second gradient of a tied embedding");
-      }
-    }
+    if (m_.has_shape() && stage_.layers > 0) backward_moments(compute, kept);
     push("optimizer_step", "optimizer step", base + state_.gradients + state_.optimizer_temporaries,
          c_.foreach_optimizer ? "W + O + G + one temporary a parameter"
                               : "W + O + G + temporaries of the largest tensor");
     finish();
   }
 
-  // Backward frees the MLP's tensors first; a checkpointed segment comes to life before that.
-  Integer recomputed_mlp() const {
-    return c_.checkpoint == Checkpoint::kSelective ? 0 : recomputed_;
-  }
-  Integer recomputed_attention() const { return recomputed_; }
-  Integer gone() const {
-    if (c_.checkpoint != Checkpoint::kSelective) return layer_.gone;
-    Integer sum = 0;  // of what selective checkpointing keeps
-    for (const ActivationTensor& row : layer_.rows) {
-      sum += row.gone_before_attention ? row.bytes : 0;
+  // Backward at its two ends: activations fall and gradients rise along the layers, so the peak is
+  // at one of them. Verified to the byte against allocator traces of fp32 GPTs (docs/estimates.md).
+  void backward_moments(Integer compute, bool kept) {
+    const Integer flow = layer_.residual, twice = c_.batch == 1 ? 2 * flow : flow;
+    const bool whole =
+        c_.checkpoint == Checkpoint::kNone || c_.checkpoint == Checkpoint::kSelective;
+    const bool selective = c_.checkpoint == Checkpoint::kSelective;
+    // Earlier micro-batches left .grad alive; a tied head's new gradient waits beside it for the
+    // embedding's. Gradients of single weights are added in place and gone.
+    const Integer tied = state_.embedding_temporary;
+    const Integer all = state_.gradients, held = all + tied;
+    const Integer late = all - state_.lower_gradients - state_.embedding_gradients;
+    const Integer attention =
+        c_.attention == Attention::kEager ? layer_.score_gradients : layer_.attention_temporaries;
+    push("mlp_backward", "MLP backward of the last layer",
+         compute + activations_ + (selective ? 0 : recomputed_) + layer_.mlp_temporaries + flow +
+             (kept ? held : state_.head_gradients) + state_.down_gradients,
+         "W + O + A + gradients around the activation + G of head and down");
+    push("attention_backward", "attention backward of the last layer",
+         compute + activations_ + recomputed_ - layer_.gone + attention + twice +
+             (kept ? held : state_.head_gradients + state_.upper_gradients),
+         "W + O + A - the MLP's + 2 score gradients + G of head and MLP");
+    if (!whole && every_ > 1) {
+      const Integer segment = std::min<Integer>(every_, stage_.layers);
+      const Integer layer = state_.upper_gradients + state_.lower_gradients;
+      push("first_segment_backward", "attention backward at the end of the first segment",
+           compute + flow + recomputed_ - layer_.gone + attention + twice +
+               (kept ? held : late - (segment - 1) * layer),
+           "W + O + one segment - the MLP's + 2 score gradients + G behind it");
     }
-    return sum;
+    push("first_layer_backward", "attention backward of the first layer",
+         compute + layer_.all + (whole ? 0 : flow - layer_.alias) - layer_.gone + attention +
+             twice + (kept ? held : late),
+         "W + O + one layer - the MLP's + 2 score gradients + G but q, k, v and embeddings");
+    push("first_qkv_backward", "q, k, v backward of the first layer",
+         compute + layer_.before_attention + (whole ? 0 : flow - layer_.alias) +
+             layer_.qkv_gradients + flow +
+             (kept ? held + state_.lower_gradients : all - state_.embedding_gradients),
+         "W + O + the first norm's + gradients of q, k, v and their input + G");
+    if (stage_.first) {
+      push("embedding_backward", "embedding backward",
+           compute + (kept ? held + state_.embedding_gradients : all) + tied + std::max(flow, tied),
+           "W + O + G + the embedding's gradient and its sum with a tied head's");
+    }
   }
 
   void push(std::string_view key, std::string_view title, Integer bytes, std::string_view formula) {

@@ -363,6 +363,10 @@ double broadcast(Inputs inputs, bool& floating) {
     shapes[count++] = shape;
   }
   if (count == 0) return 0;
+  if (std::all_of(shapes.begin() + 1, shapes.begin() + static_cast<std::ptrdiff_t>(count),
+                  [&](const Shape& shape) { return shape.sizes == shapes[0].sizes; })) {
+    return shapes[0].product();  // the common case
+  }
   double elements = 1;
   for (int64_t i = 1; i <= rank; ++i) {
     double size = 1;

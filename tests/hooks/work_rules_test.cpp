@@ -295,6 +295,10 @@ TEST(Elementwise, CountsAtTheKernelOnce) {
   EXPECT_EQ(of([&] { at::avg_pool2d(image, {2, 2}, {1, 1}); }), 2 * 3 * 49 * 5);
   EXPECT_EQ(of([&] { at::adaptive_avg_pool2d(image, {1, 1}); }), image.numel());
   EXPECT_EQ(of([&] { at::batch_norm(image, {}, {}, {}, {}, true, .1, 1e-5, false); }), 8 * 384);
+  const auto three = at::rand({3});
+  EXPECT_EQ(of([&] { at::batch_norm(image, {}, {}, three, three, false, .1, 1e-5, false); }),
+            2 * 384);
+  EXPECT_EQ(of([&] { at::rms_norm(x, {10}, at::rand({10})); }), 4 * 40);
   EXPECT_EQ(of([&] { at::conv2d(image, at::rand({4, 3, 3, 3}), at::rand({4})); }), 2 * 4 * 36);
 }
 
@@ -330,12 +334,26 @@ TEST(WorkRules, CompositionsAreTransparentAndNamesThatAreNoOperatorsDoNothing) {
   static_assert(std::is_trivially_copyable_v<WorkStack>);
 }
 
+// A size that is a symbol: nothing can be asked of it.
+struct UnknownSize : c10::SymNodeImpl {
+  bool is_int() override { return true; }
+  bool is_float() override { return false; }
+  bool is_bool() override { return false; }
+  c10::SymNode clone() override { return c10::make_intrusive<UnknownSize>(); }
+};
+at::Tensor symbolic_tensor() {
+  at::Tensor tensor = at::empty({3}, at::kMeta);
+  const c10::SymInt size(c10::SymNode(c10::make_intrusive<UnknownSize>()));
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(c10::SymIntArrayRef{size}, c10::SymIntArrayRef{1});
+  return tensor;
+}
+
 // Whatever inputs an operator of another version may have: no throw, no read past the end.
 TEST(WorkRules, StrangeInputsGiveZeros) {
   const auto nested = at::_nested_tensor_from_mask(at::rand({2, 3, 4}), at::ones({2, 3}, at::kBool));
   const auto sparse = at::eye(4).to_sparse();
   const std::vector<c10::IValue> strange{
-      {}, at::Tensor(), nested, sparse, at::rand({}), at::rand({3}), 3, 2.5, true,
+      {}, at::Tensor(), nested, sparse, symbolic_tensor(), at::rand({}), at::rand({3}), 3, 2.5, true,
       std::string("tanh"), std::vector<int64_t>{}, std::vector<int64_t>{1, 2, 3},
       c10::List<at::Tensor>(), at::empty({0, 4}), at::empty({2, 0, 3, 4})};
   std::set<std::string> names;

@@ -59,7 +59,10 @@ std::string make_temporary_folder() {
 }  // namespace
 
 Error damaged(const std::string& path, const std::string& why) {
-  return Error("{} is damaged: {}", path, why);
+  // SQLite may quote a damaged table over several lines.
+  return Error("{} is damaged: {}", path, why.substr(0, why.find('\n')));
+}
+is damaged: {}", path, why);
 }
 
 OpenedRecording::OpenedRecording(const std::string& path) {
@@ -115,6 +118,9 @@ void make_room(const std::string& path) {
   if (status.type() == fs::file_type::directory)
     throw Error("cannot record to {}: it is a folder", path);
   if (status.type() == fs::file_type::not_found) return;
+  if (status.type() == fs::file_type::none) {
+    throw Error("cannot record to {}: {}", path, error.message());
+  }
   if (status.type() != fs::file_type::regular)
     throw Error("cannot record to {}: it is no plain file", path);
   if (fs::file_size(path, error) == 0) return;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <mutex>
 #include <set>
+#include <system_error>
 
 #include "profiler/recording/blob_store.h"
 #include "profiler/recording/books_codec.h"
@@ -48,8 +49,7 @@ class OpenPaths {
 // Takes the path, or throws; gives it back.
 class PathClaim {
  public:
-  explicit PathClaim(const std::string& path)
-      : path_(std::filesystem::weakly_canonical(std::filesystem::absolute(path)).string()) {
+  explicit PathClaim(const std::string& path) : path_(normal(path)) {
     if (!OpenPaths::instance().add(path_)) {
       throw Error("cannot record to {}: this process is recording to it already", path);
     }
@@ -59,6 +59,12 @@ class PathClaim {
   PathClaim& operator=(const PathClaim&) = delete;
 
  private:
+  static std::string normal(const std::string& path) {
+    std::error_code error;
+    const auto whole = std::filesystem::absolute(path, error);
+    const auto canonical = std::filesystem::weakly_canonical(whole, error);
+    return error ? whole.string() : canonical.string();
+  }
   std::string path_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What autograd really keeps below a tensor, for tests only: every SavedVariable is read raw through
-// Node::compiled_args. Written for the tests alone; shares no code with the product's own walk.
+// What autograd really keeps below a tensor, for tests only: every SavedVariable is read raw
+// through Node::compiled_args. Written for the tests alone; shares no code with the product's own
+// walk.
 #pragma once
 
 #include <torch/csrc/autograd/functions/accumulate_grad.h>

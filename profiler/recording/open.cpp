@@ -62,8 +62,6 @@ Error damaged(const std::string& path, const std::string& why) {
   // SQLite may quote a damaged table over several lines.
   return Error("{} is damaged: {}", path, why.substr(0, why.find('\n')));
 }
-is damaged: {}", path, why);
-}
 
 OpenedRecording::OpenedRecording(const std::string& path) {
   std::error_code error;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -124,7 +125,6 @@ int64_t expect_theory_is_truth(const std::vector<at::Tensor>& parameters, Forwar
   if (theory.copies == 0) {
     EXPECT_EQ(storages(truth, theory), "") << "only in the graph";
   }
-  EXPECT_GT(truth.bytes(), 0);
   return truth.bytes();
 }
 
@@ -247,12 +247,115 @@ TEST(SavedTensors, TransformerModuleOfTheFrontEnd) {
   expect_theory_is_truth(parameters, [&] { return decoder(x, encoder(x)).sum(); });
 }
 
-// Frozen operands, in-place operators, indexing and the rest of what programs write.
-TEST(SavedTensors, ConditionsOnWhatRequiresGrad) {
+// One operator a graph, so that a tensor kept for nothing is not hidden by another that keeps it.
+TEST(SavedTensors, OneOperandRequiresGrad) {
+  const auto w = torch::rand({6, 6}).requires_grad_(), f = torch::rand({6, 6});
+  const auto w3 = torch::rand({2, 6, 6}).requires_grad_(), f3 = torch::rand({2, 6, 6});
+  const auto image = torch::rand({2, 3, 8, 8}), kernel = torch::rand({4, 3, 3, 3});
+  const auto kernel_w = torch::rand({4, 3, 3, 3}).requires_grad_();
+  const auto row = torch::rand({6}).requires_grad_();
+  using Operation = std::function<at::Tensor()>;
+  const std::vector<std::pair<const char*, Operation>> operations{
+      {"mm left", [&] { return w.mm(f); }},
+      {"mm right", [&] { return f.mm(w); }},
+      {"mm both", [&] { return w.mm(w.t()); }},
+      {"addmm bias", [&] { return at::addmm(row, f, f); }},
+      {"addmm matrix", [&] { return at::addmm(f, w, f); }},
+      {"bmm left", [&] { return w3.bmm(f3); }},
+      {"bmm right", [&] { return f3.bmm(w3); }},
+      {"baddbmm", [&] { return at::baddbmm(w3, f3, f3); }},
+      {"mv", [&] { return f.mv(row); }},
+      {"dot", [&] { return row.dot(f[0]); }},
+      {"mul left", [&] { return w * f; }},
+      {"mul right", [&] { return f * w; }},
+      {"mul number", [&] { return w * 3; }},
+      {"div left", [&] { return w / f; }},
+      {"div right", [&] { return f / w; }},
+      {"add", [&] { return w + f; }},
+      {"pow number", [&] { return w.pow(3); }},
+      {"pow left", [&] { return w.pow(f); }},
+      {"pow right", [&] { return f.pow(w); }},
+      {"addcmul", [&] { return at::addcmul(f, w, f); }},
+      {"addcdiv", [&] { return at::addcdiv(f, w, f); }},
+      {"lerp", [&] { return at::lerp(w, f, 0.3); }},
+      {"where", [&] { return at::where(f > 0.5, w, f); }},
+      {"masked_fill", [&] { return w.masked_fill(f > 0.5, 0); }},
+      {"maximum", [&] { return at::maximum(w, f); }},
+      {"prelu weight", [&] { return at::prelu(f, row); }},
+      {"layer_norm weight", [&] { return at::layer_norm(f, {6}, row); }},
+      {"conv input", [&] { return at::conv2d(image * w[0][0], kernel); }},
+      {"conv weight", [&] { return at::conv2d(image, kernel_w); }},
+      {"cat", [&] { return at::cat({w, f}); }},
+      {"stack", [&] { return at::stack({w, f}); }},
+      {"sum", [&] { return w.sum(0); }},
+      {"mean", [&] { return w.mean(); }},
+      {"max", [&] { return w.max(); }},
+      {"amax", [&] { return w.amax(1); }},
+      {"norm", [&] { return w.norm(); }},
+      {"var", [&] { return w.var(1); }},
+      {"std", [&] { return w.std(); }},
+      {"prod", [&] { return w.prod(); }},
+      {"cumsum", [&] { return w.cumsum(0); }},
+      {"logsumexp", [&] { return w.logsumexp(1); }},
+      {"topk", [&] { return std::get<0>(w.topk(2)); }},
+      {"sort", [&] { return std::get<0>(w.sort()); }},
+      {"exp", [&] { return w.exp(); }},
+      {"log", [&] { return w.log(); }},
+      {"sqrt", [&] { return w.sqrt(); }},
+      {"rsqrt", [&] { return w.rsqrt(); }},
+      {"abs", [&] { return w.abs(); }},
+      {"neg", [&] { return -w; }},
+      {"clamp", [&] { return w.clamp(0.2, 0.8); }},
+      {"relu", [&] { return w.relu(); }},
+      {"leaky_relu", [&] { return at::leaky_relu(w); }},
+      {"elu", [&] { return at::elu(w); }},
+      {"gelu", [&] { return at::gelu(w); }},
+      {"silu", [&] { return at::silu(w); }},
+      {"mish", [&] { return at::mish(w); }},
+      {"softplus", [&] { return at::softplus(w); }},
+      {"hardswish", [&] { return at::hardswish(w); }},
+      {"glu", [&] { return at::glu(w, 1); }},
+      {"sigmoid", [&] { return w.sigmoid(); }},
+      {"tanh", [&] { return w.tanh(); }},
+      {"softmax", [&] { return w.softmax(1); }},
+      {"log_softmax", [&] { return w.log_softmax(1); }},
+      {"dropout", [&] { return at::dropout(w, 0.5, true); }},
+      {"native_dropout", [&] { return std::get<0>(at::native_dropout(w, 0.5, true)); }},
+      {"avg_pool2d", [&] { return at::avg_pool2d(w3.unsqueeze(0), {2, 2}); }},
+      {"max_pool2d", [&] { return at::max_pool2d(w3.unsqueeze(0), 2); }},
+      {"adaptive_avg_pool2d", [&] { return at::adaptive_avg_pool2d(w3.unsqueeze(0), {2, 2}); }},
+      {"upsample", [&] { return at::upsample_bilinear2d(w3.unsqueeze(0), {9, 9}, false); }},
+      {"group_norm", [&] { return at::group_norm(w3.unsqueeze(0), 2); }},
+      {"einsum", [&] { return at::einsum("bij,bjk->bik", {w3, f3}); }},
+      {"triu", [&] { return w.triu(); }},
+      {"views", [&] { return w.t().reshape({36}).unsqueeze(0).expand({3, 36}).clone(); }},
+      {"in-place mul", [&] { return w.clone().mul_(f); }},
+      {"in-place add", [&] { return w.clone().add_(f, 2); }},
+      {"in-place div", [&] { return w.clone().div_(f); }},
+      {"in-place sigmoid", [&] { return w.clone().sigmoid_(); }},
+      {"in-place masked_fill", [&] { return w.clone().masked_fill_(f > 0.5, 0); }},
+      {"in-place clamp", [&] { return w.clone().clamp_(0.2, 0.8); }},
+      {"in-place into data", [&] { return f.clone().mul_(w); }},
+      {"embedding_bag", [&] {
+         return std::get<0>(at::embedding_bag(w, torch::tensor({0, 1, 2}), torch::tensor({0, 2})));
+       }},
+      {"scatter_add", [&] {
+         return at::scatter_add(f, 0, torch::zeros({2, 6}, torch::kLong), w.slice(0, 0, 2));
+       }},
+      {"index_put", [&] { return f.clone().index_put_({torch::tensor({0, 2})}, w.slice(0, 0, 2)); }},
+  };
+  for (const auto& [name, operation] : operations) {
+    SCOPED_TRACE(name);
+    expect_theory_is_truth({}, operation);
+  }
+}
+
+// In-place operators, indexing and the rest of what programs write, in one graph.
+TEST(SavedTensors, LongerGraphs) {
   const auto w = torch::randn({6, 6}).requires_grad_(), frozen = torch::randn({6, 6});
   const auto rows = torch::tensor({0, 2, 4});
   expect_theory_is_truth({}, [&] {
-    auto y = w.mm(frozen) * frozen + frozen.mm(w) / frozen;  // w is saved by nothing here
+    auto y = w.mm(frozen) * frozen + frozen.mm(w) / frozen;
     y = torch::where(frozen > 0, y, w);
     y = torch::cat({y, w.sigmoid(), w.exp(), y.square()}).index_select(0, rows);
     y = y.gather(1, torch::zeros({3, 2}, torch::kLong)) + y.index({rows.slice(0, 0, 1)}).sum();

@@ -69,8 +69,8 @@ void add_books(const recording::Run& run, const Summary& summary, std::vector<st
                     count_of(static_cast<int64_t>(unmatched), "free")));
   }
   if (summary.dropped_events > 0) {
-    notes->push_back(fmt::format("{} were lost: the sums may be wrong.",
-                                 count_of(static_cast<int64_t>(summary.dropped_events), "event")));
+    notes->push_back(fmt::format("Events were lost: {}; the sums may be wrong.",
+                                 format_integer(static_cast<int64_t>(summary.dropped_events))));
   }
 }
 

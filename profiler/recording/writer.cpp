@@ -286,7 +286,9 @@ void Writer::Impl::write_work(uint64_t step, const std::vector<OperatorRow>& ope
 std::vector<TimelinePoint> Writer::Impl::thin(const DeviceBooks& books) {
   size_t limit = kTimelinePoints;
   auto points = thin_timeline(books.timeline, books.marks, limit);
-  while (limit > kFewestPoints && blobs_.cost(encode_timeline(points)) > kTimelineBytes) {
+  while (limit > kFewestPoints) {
+    const std::string raw = encode_timeline(points);
+    if (raw.size() <= kTimelineBytes || blobs_.cost(raw) <= kTimelineBytes) break;
     limit = std::max(kFewestPoints, limit * 2 / 3);
     points = thin_timeline(books.timeline, books.marks, limit);
   }

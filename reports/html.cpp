@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/html.h"
+
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "profiler/core/error.h"
+#include "reports/names.h"
+#include "reports/page_data.h"
+
+namespace tally::embedded {
+extern const std::string_view report_page;  // reports/web/CMakeLists.txt
+}
+
+namespace tally::reports {
+namespace {
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : clean(text)) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+// Whatever a value holds, no later placeholder is looked for inside it: the page is copied once,
+// from one placeholder to the next.
+class Page {
+ public:
+  explicit Page(std::string_view page) : rest_(page) {}
+  void fill(std::string_view placeholder, std::string_view value) {
+    const size_t at = rest_.find(placeholder);
+    if (at == std::string_view::npos) {
+      throw Error("the report page was built without its place for {}", placeholder);
+    }
+    out_.append(rest_.substr(0, at)).append(value);
+    rest_.remove_prefix(at + placeholder.size());
+  }
+  std::string finish() && { return std::move(out_.append(rest_)); }
+
+ private:
+  std::string out_;
+  std::string_view rest_;
+};
+
+std::string program_of(const analysis::Summary& summary) {
+  if (summary.command.empty()) return "a training step";
+  const std::string& program = summary.command.front();
+  return program.substr(program.find_last_of('/') + 1);
+}
+
+}  // namespace
+
+std::string render_html(const analysis::Summary& summary) {
+  const PageData data = page_data(summary);
+  Page page(embedded::report_page);
+  page.fill("<!--tally:title-->", escaped("TorchTally: " + program_of(summary)));
+  page.fill("<!--tally:headline-->", escaped(summary.headline));
+  page.fill("<!--tally:data-->",
+            fmt::format("<script type=\"application/json\" id=\"tally-meta\">{}</script>\n"
+                        "<script type=\"text/plain\" id=\"tally-columns\">{}</script>",
+                        data.meta, data.columns));
+  return std::move(page).finish();
+}
+
+}  // namespace tally::reports

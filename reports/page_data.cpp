@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reports/page_data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <unordered_map>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "reports/page_columns.h"
+#include "reports/palette.h"
+
+namespace tally::reports {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using analysis::DeviceStep;
+using analysis::MarkSummary;
+using analysis::StepSummary;
+using analysis::Summary;
+
+// Steps whose timeline, blocks and operators go along. A run that leaks keeps each step in detail.
+constexpr size_t kStepsInDetail = 16;
+constexpr size_t kRowsInDetail = 120'000;
+// More marks than this: a step that is not in detail keeps those that tell it apart.
+constexpr size_t kMarks = 100'000;
+
+int64_t microseconds(double seconds) { return std::llround(seconds * 1e6); }
+
+template <size_t N>
+Json words(const std::array<Word, N>& table) {
+  Json out = Json::array();
+  for (const Word& word : table) {
+    out.push_back({{"key", word.key}, {"title", word.title}, {"meaning", word.meaning}});
+  }
+  return out;
+}
+
+Json role_words() {
+  Json out = words(kRoleWords);
+  for (size_t i = 0; i < kRoleCount; ++i) {
+    const RoleColor c = color(static_cast<Role>(i));
+    out[i]["light"] = fmt::format("#{:06x}", c.light);
+    out[i]["dark"] = fmt::format("#{:06x}", c.dark);
+  }
+  return out;
+}
+
+// The marks that a step keeps when there are too many: all but the edges and ends of backward
+// passes, and of those the fullest.
+std::vector<const MarkSummary*> telling_marks(const DeviceStep& device) {
+  std::vector<const MarkSummary*> out;
+  const MarkSummary* fullest[kMarkCount] = {};
+  for (const MarkSummary& mark : device.marks) {
+    if (mark.mark != Mark::kForwardEdge && mark.mark != Mark::kBackwardEnd) {
+      out.push_back(&mark);
+      continue;
+    }
+    const MarkSummary*& best = fullest[static_cast<size_t>(mark.mark)];
+    if (!best || mark.bytes > best->bytes) best = &mark;
+  }
+  for (const MarkSummary* mark : fullest) {
+    if (mark) out.push_back(mark);
+  }
+  return out;
+}
+
+class Packer {
+ public:
+  explicit Packer(const Summary& summary) : s_(summary) {}
+  PageData pack();
+
+ private:
+  uint32_t id(const std::string& text) {
+    const auto [found, is_new] = ids_.emplace(text, static_cast<uint32_t>(strings_.size()));
+    if (is_new) strings_.push_back(text);
+    return found->second;
+  }
+  void choose_detail();
+  void pack_steps();
+  void pack_marks();
+  void pack_detail();
+  void pack_timeline(size_t step, size_t device, const DeviceStep& books);
+  Json meta() const;
+
+  const Summary& s_;
+  std::vector<std::string> strings_{""};
+  std::unordered_map<std::string, uint32_t> ids_{{"", 0}};
+  std::vector<bool> in_detail_;
+  bool marks_left_out_ = false;
+  Columns columns_;
+  Table timelines_{"timeline", {"step", "device", "points"}};
+  Table points_{"point", {"us", "phase", "micro_step", "module", "op", "changes"}};
+  Table changes_{"change", {"role", "bytes"}};
+};
+
+// The step shown, the last and the first, then the highest peaks, while there is room.
+void Packer::choose_detail() {
+  const size_t steps = s_.steps.size();
+  std::vector<size_t> order;
+  std::vector<size_t> rows(steps);
+  std::vector<int64_t> peak(steps);
+  for (size_t i = 0; i < steps; ++i) {
+    for (const DeviceStep& device : s_.steps[i].devices) {
+      rows[i] += device.timeline.size() + device.peak_blocks.size();
+      peak[i] = std::max(peak[i], device.peak.bytes);
+    }
+    if (rows[i] > 0 || i == s_.shown) order.push_back(i);
+  }
+  if (order.size() > 2) {
+    std::stable_sort(order.begin() + 1, order.end() - 1,
+                     [&](size_t a, size_t b) { return peak[a] > peak[b]; });
+    std::rotate(order.begin(), order.end() - 1, order.end());
+  }
+  std::stable_partition(order.begin(), order.end(), [&](size_t i) { return i == s_.shown; });
+  in_detail_.resize(steps);
+  size_t used = 0;
+  for (size_t k = 0; k < std::min(order.size(), kStepsInDetail); ++k) {
+    used += rows[order[k]];
+    if (k > 0 && used > kRowsInDetail) break;
+    in_detail_[order[k]] = true;
+  }
+}
+
+void Packer::pack_steps() {
+  Table steps("step", {"index", "us", "micro_steps", "tokens", "detailed", "in_detail", "forward",
+                       "backward", "recompute", "optimizer", "elementwise", "torch"});
+  Table devices("device", {"step", "device", "largest_difference", "allocations", "frees",
+                           "forward_temporary", "backward_temporary", "optimizer_temporary",
+                           "foreign"});
+  for (size_t i = 0; i < s_.steps.size(); ++i) {
+    const StepSummary& step = s_.steps[i];
+    const analysis::Flops& f = step.flops;
+    steps.add(step.index, microseconds(step.seconds), step.micro_steps, step.tokens, step.detailed,
+              in_detail_[i], f.forward, f.backward, f.recompute, f.optimizer, f.elementwise,
+              f.torch);
+    for (size_t d = 0; d < step.devices.size(); ++d) {
+      const DeviceStep& device = step.devices[d];
+      devices.add(i, id(device.device), device.largest_difference, device.allocations,
+                  device.frees, device.forward_temporary_peak, device.backward_temporary_peak,
+                  device.optimizer_temporary_peak, device.foreign_bytes);
+    }
+  }
+  steps.move_to(&columns_);
+  devices.move_to(&columns_);
+}
+
+// All steps. Marks of one kind stand together: their columns hardly change, and gzip sees it.
+void Packer::pack_marks() {
+  struct Entry {
+    size_t step;
+    const DeviceStep* device;
+    const MarkSummary* mark;
+  };
+  std::vector<Entry> entries;
+  size_t total = 0;
+  for (const StepSummary& step : s_.steps) {
+    for (const DeviceStep& device : step.devices) total += device.marks.size();
+  }
+  marks_left_out_ = total > kMarks;
+  for (size_t i = 0; i < s_.steps.size(); ++i) {
+    for (const DeviceStep& device : s_.steps[i].devices) {
+      if (marks_left_out_ && !in_detail_[i]) {
+        for (const MarkSummary* mark : telling_marks(device)) entries.push_back({i, &device, mark});
+      } else {
+        for (const MarkSummary& mark : device.marks) entries.push_back({i, &device, &mark});
+      }
+    }
+  }
+  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.mark->mark, a.mark->micro_step, a.device->device) <
+           std::tie(b.mark->mark, b.mark->micro_step, b.device->device);
+  });
+  Table marks("mark", {"step", "device", "kind", "micro_step", "us", "bytes", "allocator",
+                       "difference", "saved", "saved_parameters", "saved_numbers",
+                       "expected_saved", "phase", "module", "op"});
+  Table cells("cell", {"mark", "role", "module", "bytes", "blocks"});
+  std::array<std::vector<double>, kRoleCount> roles;
+  for (const Entry& entry : entries) {
+    const MarkSummary& m = *entry.mark;
+    if (in_detail_[entry.step]) {
+      for (const analysis::Cell& cell : m.cells) {
+        cells.add(marks.size(), cell.role, id(cell.module), cell.bytes, cell.blocks);
+      }
+    }
+    marks.add(entry.step, id(entry.device->device), m.mark, m.micro_step, microseconds(m.seconds),
+              m.bytes, m.allocator_bytes, m.difference, m.saved_bytes, m.saved_parameter_bytes,
+              m.saved_number_bytes, m.expected_saved_bytes.value_or(-1), m.phase, id(m.module),
+              id(m.op));
+    for (size_t role = 0; role < kRoleCount; ++role) {
+      roles[role].push_back(static_cast<double>(m.roles[role]));
+    }
+  }
+  marks.move_to(&columns_);
+  for (size_t role = 0; role < kRoleCount; ++role) {
+    const auto& values = roles[role];
+    if (std::all_of(values.begin(), values.end(), [](double v) { return v == 0; })) continue;
+    columns_.add(fmt::format("mark.role{}", role), values);
+  }
+  cells.move_to(&columns_);
+}
+
+// A point says what changed since the one before it.
+void Packer::pack_timeline(size_t step, size_t device, const DeviceStep& books) {
+  timelines_.add(step, device, books.timeline.size());
+  RoleBytes before{};
+  int64_t last = 0;
+  for (const analysis::TimelinePoint& point : books.timeline) {
+    size_t changes = 0;
+    for (size_t role = 0; role < kRoleCount; ++role) {
+      if (point.roles[role] == before[role]) continue;
+      changes_.add(role, point.roles[role] - before[role]);
+      ++changes;
+    }
+    before = point.roles;
+    const int64_t now = microseconds(point.seconds);
+    points_.add(now - last, point.phase, point.micro_step, id(point.module), id(point.op), changes);
+    last = now;
+  }
+}
+
+void Packer::pack_detail() {
+  Table spans("span", {"step", "phase", "micro_step", "begin", "end"});
+  Table operators("operator", {"step", "phase", "module", "op", "calls", "flops", "torch",
+                               "elementwise", "ns"});
+  Table blocks("block", {"step", "device", "bytes", "count", "role", "saved", "phase", "module",
+                         "op", "name", "dtype", "shape", "source", "age_us"});
+  for (size_t i = 0; i < s_.steps.size(); ++i) {
+    if (!in_detail_[i]) continue;
+    const StepSummary& step = s_.steps[i];
+    for (const analysis::PhaseSpan& span : step.phases) {
+      spans.add(i, span.phase, span.micro_step, microseconds(span.begin), microseconds(span.end));
+    }
+    for (const analysis::OperatorRow& row : step.operators) {
+      operators.add(i, row.phase, id(row.module), id(row.op), row.calls, row.flops,
+                    row.torch_flops, row.elementwise_flops, std::llround(row.seconds * 1e9));
+    }
+    for (const DeviceStep& device : step.devices) {
+      const uint32_t name = id(device.device);
+      if (!device.timeline.empty()) pack_timeline(i, name, device);
+      for (const analysis::BlockRow& b : device.peak_blocks) {
+        blocks.add(i, name, b.bytes, b.count, b.role, b.saved, b.phase, id(b.module), id(b.op),
+                   id(b.name), id(b.dtype), id(b.shape), id(b.source),
+                   microseconds(b.age_seconds));
+      }
+    }
+  }
+  for (const Table* table : {&spans, &operators, &blocks, &timelines_, &points_, &changes_}) {
+    table->move_to(&columns_);
+  }
+}
+
+Json Packer::meta() const {
+  Json theory = Json::array();
+  for (const analysis::TheoryRow& row : s_.theory) {
+    theory.push_back({{"key", row.key},
+                      {"title", row.title},
+                      {"unit", row.unit},
+                      {"measured", row.measured},
+                      {"expected", row.expected ? Json(*row.expected) : Json()},
+                      {"deviation", row.deviation},
+                      {"formula", row.formula},
+                      {"cause", row.cause}});
+  }
+  Json verdicts = Json::array();
+  for (const analysis::Verdict& v : s_.verdicts) {
+    verdicts.push_back(
+        {{"kind", v.kind}, {"verdict", v.verdict}, {"evidence", v.evidence}, {"bytes", v.bytes}});
+  }
+  Json devices = Json::array();
+  for (const analysis::Device& d : s_.devices) {
+    devices.push_back({{"id", d.id}, {"name", d.name}, {"memory_bytes", d.memory_bytes}});
+  }
+  Json sources = Json::array();
+  for (const analysis::Source& source : s_.sources) {
+    sources.push_back(
+        {{"name", source.name}, {"available", source.available}, {"reason", source.reason}});
+  }
+  Json modules = Json::array();  // the model's own, in its order
+  for (const analysis::ModuleSummary& module : s_.modules) {
+    if (!module.type.empty()) modules.push_back({module.name, module.type});
+  }
+  const analysis::Overhead& o = s_.overhead;
+  return {{"version", kPageDataVersion},
+          {"columns", columns_.directory()},
+          {"roles", role_words()},
+          {"phases", words(kPhaseWords)},
+          {"marks", words(kMarkWords)},
+          {"strings", strings_},
+          {"headline", s_.headline},
+          {"recording", s_.recording},
+          {"started", s_.started},
+          {"ended", s_.ended},
+          {"command", s_.command},
+          {"versions", s_.versions},
+          {"options", s_.options},
+          {"overhead",
+           {{"seconds", o.seconds},
+            {"bookkeeper_seconds", o.bookkeeper_seconds},
+            {"bytes", o.bytes},
+            {"share", o.share}}},
+          {"devices", devices},
+          {"sources", sources},
+          {"parameters",
+           {{"count", s_.parameter_count},
+            {"bytes", s_.parameter_bytes},
+            {"trainable", s_.trainable_count}}},
+          {"optimizers", s_.optimizers},
+          {"modules", modules},
+          {"shown", s_.shown},
+          {"marks_left_out", marks_left_out_},
+          {"theory", theory},
+          {"verdicts", verdicts},
+          {"dropped_events", s_.dropped_events},
+          {"unattributed_bytes", s_.unattributed_bytes},
+          {"notes", s_.notes}};
+}
+
+// ASCII only, so U+2028, U+2029 and the bidirectional controls are escaped; then what could end or
+// open an element. None of the three occurs outside of strings. Broken UTF-8 becomes U+FFFD.
+std::string script_json(const Json& json) {
+  std::string out;
+  for (const char c : json.dump(-1, ' ', true, Json::error_handler_t::replace)) {
+    if (c == '<' || c == '>' || c == '&') {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+PageData Packer::pack() {
+  choose_detail();
+  pack_steps();
+  pack_marks();
+  pack_detail();
+  return {script_json(meta()), columns_.packed()};
+}
+
+}  // namespace
+
+PageData page_data(const Summary& summary) { return Packer(summary).pack(); }
+
+}  // namespace tally::reports

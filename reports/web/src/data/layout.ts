@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What reports/page_data.cpp writes: the other place that knows the layout. Change both, and the
+// version in both.
+
+export const VERSION = 1;
+
+export interface Word {
+  key: string;
+  title: string;
+  meaning: string;
+}
+export interface RoleWord extends Word {
+  light: string;
+  dark: string;
+}
+export interface TheoryRow {
+  key: string;
+  title: string;
+  unit: string;
+  measured: number;
+  expected: number | null;
+  deviation: number;
+  formula: string;
+  cause: string;
+}
+export interface Verdict {
+  kind: string;
+  verdict: string;
+  evidence: string[];
+  bytes: number;
+}
+export interface Device {
+  id: string;
+  name: string;
+  memory_bytes: number;
+}
+export interface Source {
+  name: string;
+  available: boolean;
+  reason: string;
+}
+export type ColumnType = 'u8' | 'u16' | 'u32' | 'i32' | 'f64';
+export type ColumnEntry = [name: string, type: ColumnType, offset: number, length: number];
+
+export interface Meta {
+  version: number;
+  columns: ColumnEntry[];
+  roles: RoleWord[];
+  phases: Word[];
+  marks: Word[];
+  strings: string[];
+  headline: string;
+  recording: string;
+  started: string;
+  ended: string;
+  command: string[];
+  versions: [string, string][];
+  options: [string, string][];
+  overhead: { seconds: number; bookkeeper_seconds: number; bytes: number; share: number };
+  devices: Device[];
+  sources: Source[];
+  parameters: { count: number; bytes: number; trainable: number };
+  optimizers: string[];
+  modules: [name: string, type: string][];
+  shown: number;
+  marks_left_out: boolean;
+  theory: TheoryRow[];
+  verdicts: Verdict[];
+  dropped_events: number;
+  unattributed_bytes: number;
+  notes: string[];
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bytes under the cursor, role by role in the order of the stack: also the legend, and where
+// one role is shown alone.
+import type { StepView, Timeline } from '../data/run';
+import { fix, inUnit, moment, raw, unitFor } from '../format';
+import { ModuleName, Name, Swatch, usePage } from '../ui';
+
+export interface ReadoutProps {
+  step: StepView;
+  data: Timeline;
+  cursor: number;
+  solo: number;
+  onSolo: (role: number) => void;
+}
+
+export function Readout({ step, data, cursor, solo, onSolo }: ReadoutProps) {
+  const { run } = usePage();
+  const unit = unitFor(data.total[data.highest]);
+  const roles = run.meta.roles.map((_, role) => role);
+  const used = roles.filter((role) => data.roles[role].some((bytes) => bytes !== 0));
+  const unused = roles.filter((role) => !used.includes(role));
+  const phase = run.meta.phases[data.phase[cursor]].title;
+  const microStep = step.microSteps > 1 ? `, micro-step ${data.microStep[cursor] + 1}` : '';
+  return (
+    <aside class="readout" aria-label="Bytes at the cursor">
+      <div class="readout-head">
+        <div>
+          <b>{moment(data.times[cursor])}</b>
+          <span>{phase + microStep}</span>
+        </div>
+        <div class="num">
+          <b>
+            {inUnit(data.total[cursor], unit)} {unit.name}
+          </b>
+          <span>{raw(data.total[cursor])}</span>
+        </div>
+      </div>
+      <table>
+        <caption class="hidden">Bytes by role at the cursor</caption>
+        <thead>
+          <tr>
+            <th scope="col">role</th>
+            <th scope="col" class="num">
+              {unit.name}
+            </th>
+            <th scope="col" class="num">
+              bytes
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {used.reverse().map((role) => {
+            const { title, meaning } = run.meta.roles[role];
+            const bytes = data.roles[role][cursor];
+            const faint = solo >= 0 && solo !== role ? 'faint ' : '';
+            return (
+              <tr key={role} class={faint + (bytes ? '' : 'zero')}>
+                <th scope="row">
+                  <button
+                    aria-pressed={solo === role}
+                    title={`${meaning}\n${solo === role ? 'Show the whole stack' : 'Show it alone'}`}
+                    onClick={() => onSolo(solo === role ? -1 : role)}
+                  >
+                    <Swatch role={role} />
+                    {title}
+                  </button>
+                </th>
+                <td class="num">{inUnit(bytes, unit)}</td>
+                <td class="num raw">{fix(bytes)}</td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+      {unused.length > 0 && (
+        <details class="unused">
+          <summary>{unused.length} more roles are 0 throughout</summary>
+          {unused.map((role) => run.meta.roles[role].title).join(', ')}
+        </details>
+      )}
+      <p class="event">
+        <b>moment {fix(cursor + 1)}</b> of {fix(data.length)}
+        {data.length < step.allocations + step.frees &&
+          `, kept of ${fix(step.allocations + step.frees)} events`}
+        <br />
+        <ModuleName name={run.text(data.module[cursor])} />{' '}
+        {data.op[cursor] > 0 && <Name text={run.text(data.op[cursor])} />}
+      </p>
+    </aside>
+  );
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Judgements as cards: glyph, word, sentence, evidence.
+import type { Verdict } from './data/layout';
+import { clean, human, raw } from './format';
+import { Section, usePage } from './ui';
+
+type Tone = 'good' | 'bad' | 'open';
+
+const titles: Record<string, string> = {
+  leak: 'leak',
+  oom: 'out of memory',
+  checkpointing: 'checkpointing',
+  accumulation: 'gradient accumulation',
+};
+
+/** The sentence begins with its verdict: "suspected: ...", "not judged: ...", "no growth: ...". */
+function toneOf({ verdict, kind }: Verdict): Tone {
+  if (/^(not |no (?:steps|data)|unknown)/.test(verdict)) return 'open';
+  if (/^(suspected|failed|broken|does not|wrong)/.test(verdict) || kind === 'oom') return 'bad';
+  return 'good';
+}
+const glyphs: Record<Tone, string> = { good: '✓', bad: '!', open: '?' };
+const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
+
+export function Verdicts() {
+  const { run } = usePage();
+  const { verdicts } = run.meta;
+  const bad = verdicts.filter((verdict) => toneOf(verdict) === 'bad').length;
+  return (
+    <Section
+      id="verdicts"
+      title="Verdicts"
+      take={
+        bad > 0
+          ? `${bad} of ${verdicts.length} need a look. Each says what it looked at.`
+          : 'Judged over all recorded steps. Each says what it looked at.'
+      }
+    >
+      <div class="cards">
+        {verdicts.map((verdict) => {
+          const tone = toneOf(verdict);
+          return (
+            <article class={`card ${tone}`} key={verdict.kind}>
+              <p class="state">
+                <i aria-hidden="true">{glyphs[tone]}</i>
+                {titles[verdict.kind] ?? clean(verdict.kind)}
+                {verdict.bytes !== 0 && (
+                  <b class="num" title={raw(verdict.bytes)}>
+                    {human(verdict.bytes)}
+                  </b>
+                )}
+              </p>
+              <h3>{capital(clean(verdict.verdict))}</h3>
+              {verdict.evidence.length > 0 && (
+                <ul>
+                  {verdict.evidence.map((line) => (
+                    <li key={line}>
+                      <bdi>{clean(line)}</bdi>
+                    </li>
+                  ))}
+                </ul>
+              )}
+            </article>
+          );
+        })}
+      </div>
+    </Section>
+  );
+}

@@ -202,7 +202,7 @@ class LayerBuilder {
          (upcast ? 4 : e_) * scores_, upcast ? "4 a s^2 b" : "E a s^2 b");
     if (c_.dropout > 0) {
       core("attention.dropout", "mask of the scores' dropout",
-           mask_bytes(upcast ? 4 : e_) * scores_, "a s^2 b");
+           mask_bytes(upcast && m_.masks_scores ? 4 : e_) * scores_, "a s^2 b");
       core("attention.dropped", "scores after dropout, read by the product with v", e_ * scores_,
            "E a s^2 b", true);
     } else if (upcast) {

@@ -258,7 +258,7 @@ ModelSpec model_from_config_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error("cannot open {}", path);
   const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad() || (text.empty() && !file.eof())) throw Error("cannot read {}", path);
+  if (file.bad()) throw Error("cannot read {}", path);
   return model_from_config(text, path);
 }
 

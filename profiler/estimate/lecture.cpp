@@ -94,7 +94,11 @@ const std::map<std::string, Compute, std::less<>>& computations() {
          const EncodedNumber n = encode(find_format("fp32"), 1.2345);
          return Recomputed{n.value, fmt::format("{} = {:.9f}", n.arithmetic, n.value)};
        }},
-      {"parameters", [](const Llama65& l) { return flops(to_double(l.result.parameters.total)); }},
+      {"parameters",
+       [](const Llama65& l) {
+         return Recomputed{to_double(l.result.parameters.total),
+                           to_string(l.result.parameters.total)};
+       }},
       {"bits", [](const Llama65&) { return flops(32 * kNominal); }},
       {"weights", [](const Llama65&) { return gb(4 * kNominal); }},
       {"gradients", [](const Llama65&) { return gb(4 * kNominal); }},

@@ -73,7 +73,8 @@ class Parser {
     while (take("[")) {
       const Value index = sum();
       if (!take("]")) fail("]");
-      value = value.list().at(static_cast<size_t>(index.number()));
+      Value chosen = value.list().at(static_cast<size_t>(index.number()));
+      value = std::move(chosen);
     }
     return value;
   }

@@ -13,9 +13,7 @@ template <typename... Inputs>
 constexpr uint32_t needs(Inputs... inputs) {
   return ((uint32_t{1} << inputs) | ...);
 }
-constexpr Save in(uint8_t index, uint32_t needed = 0) {
-  return {SavedFrom::kInput, index, needed};
-}
+constexpr Save in(uint8_t index, uint32_t needed = 0) { return {SavedFrom::kInput, index, needed}; }
 constexpr Save copy(uint8_t index, uint32_t needed = 0) {
   return {SavedFrom::kCopy, index, needed};
 }
@@ -49,11 +47,20 @@ bool any_requires_grad(uint32_t mask, c10::ArrayRef<const c10::IValue> inputs) n
 bool fits(const SaveRow& row, c10::ArrayRef<const c10::IValue> inputs) noexcept {
   for (size_t i = 0; i < inputs.size(); ++i) {
     switch (row.kinds[i]) {
-      case 'T': if (!inputs[i].isTensor()) return false; break;
-      case '?': if (!inputs[i].isTensor() && !inputs[i].isNone()) return false; break;
-      case 'L': if (!inputs[i].isList()) return false; break;
-      case '.': if (inputs[i].isTensor()) return false; break;
-      default: return false;  // the row's overload has fewer inputs
+      case 'T':
+        if (!inputs[i].isTensor()) return false;
+        break;
+      case '?':
+        if (!inputs[i].isTensor() && !inputs[i].isNone()) return false;
+        break;
+      case 'L':
+        if (!inputs[i].isList()) return false;
+        break;
+      case '.':
+        if (inputs[i].isTensor()) return false;
+        break;
+      default:
+        return false;  // the row's overload has fewer inputs
     }
   }
   return row.kinds[inputs.size()] == '\0';

@@ -30,8 +30,9 @@ enum class SavedFrom : uint8_t {
 // One tensor (or list of tensors) that a formula keeps.
 struct Save {
   SavedFrom from = SavedFrom::kInput;
-  uint8_t index = 0;    // of the input or output
-  uint32_t needed = 0;  // kept only if one of these inputs requires grad; 0: whenever there is a node
+  uint8_t index = 0;  // of the input or output
+  uint32_t needed =
+      0;  // kept only if one of these inputs requires grad; 0: whenever there is a node
 };
 
 // One overload. Rows of save_rules_table.inc.
@@ -90,7 +91,8 @@ void visit_saved_inputs(const SaveRow* row, c10::ArrayRef<const c10::IValue> inp
   for (int i = 0; i < row->count; ++i) {
     const Save& save = row->saves[i];
     if (save.from == SavedFrom::kOutput || save.index >= inputs.size()) continue;
-    if (detail::is_needed(save, inputs)) detail::visit_tensors(inputs[save.index], save.from, visit);
+    if (detail::is_needed(save, inputs))
+      detail::visit_tensors(inputs[save.index], save.from, visit);
   }
 }
 

@@ -14,7 +14,7 @@ namespace tally::hooks {
 
 // What one call does. Doubles: exact up to 2^53 FLOPs an operator, and sums never overflow.
 struct Work {
-  double flops = 0;        // multiply-adds (2 each) of products: matmul, convolution, attention, RNN
+  double flops = 0;  // multiply-adds (2 each) of products: matmul, convolution, attention, RNN
   double torch_flops = 0;  // what torch.utils.flop_counter counts for this very call
   double elementwise = 0;  // everything else: element-wise, normalisation, softmax, sum, loss, pool
   double indices = 0;      // embedding: how many rows were looked up (tokens, in a language model)
@@ -79,8 +79,8 @@ struct WorkRule {
 // installed.
 WorkRule find_work_rule(std::string_view operator_name) noexcept;
 
-// How an operator is built, as the dispatcher knows it. kUnknown: not an operator. Composite: has no
-// kernel of its own for autograd or a backend; it is a sequence of other operators.
+// How an operator is built, as the dispatcher knows it. kUnknown: not an operator. Composite: has
+// no kernel of its own for autograd or a backend; it is a sequence of other operators.
 enum class OperatorForm : uint8_t { kUnknown, kLeaf, kComposite };
 OperatorForm operator_form(std::string_view operator_name) noexcept;
 

@@ -136,9 +136,8 @@ TEST(SavedTensors, Perceptron) {
                        nn::Linear(128, 10));
   const auto x = torch::randn({32, 64});
   const auto target = torch::randint(10, {32}, torch::kLong);
-  const int64_t bytes = expect_theory_is_truth(model->parameters(), [&] {
-    return functional::cross_entropy(model->forward(x), target);
-  });
+  const int64_t bytes = expect_theory_is_truth(
+      model->parameters(), [&] { return functional::cross_entropy(model->forward(x), target); });
   // x, relu, tanh, log-probabilities; targets; the total weight.
   EXPECT_EQ(bytes, 4 * 32 * (64 + 128 + 128 + 10) + 8 * 32 + 4);
 }
@@ -285,8 +284,14 @@ TEST(SavedTensors, OneOperandRequiresGrad) {
       {"layer_norm weight", [&] { return at::layer_norm(f, {6}, row); }},
       {"conv input", [&] { return at::conv2d(image * w[0][0], kernel); }},
       {"conv weight", [&] { return at::conv2d(image, kernel_w); }},
-      {"cat", [&] { return at::cat({w, f}); }},
-      {"stack", [&] { return at::stack({w, f}); }},
+      {"cat",
+       [&] {
+         return at::cat({w, f});
+       }},
+      {"stack",
+       [&] {
+         return at::stack({w, f});
+       }},
       {"sum", [&] { return w.sum(0); }},
       {"mean", [&] { return w.mean(); }},
       {"max", [&] { return w.max(); }},
@@ -321,14 +326,29 @@ TEST(SavedTensors, OneOperandRequiresGrad) {
       {"log_softmax", [&] { return w.log_softmax(1); }},
       {"dropout", [&] { return at::dropout(w, 0.5, true); }},
       {"native_dropout", [&] { return std::get<0>(at::native_dropout(w, 0.5, true)); }},
-      {"avg_pool2d", [&] { return at::avg_pool2d(w3.unsqueeze(0), {2, 2}); }},
+      {"avg_pool2d",
+       [&] {
+         return at::avg_pool2d(w3.unsqueeze(0), {2, 2});
+       }},
       {"max_pool2d", [&] { return at::max_pool2d(w3.unsqueeze(0), 2); }},
-      {"adaptive_avg_pool2d", [&] { return at::adaptive_avg_pool2d(w3.unsqueeze(0), {2, 2}); }},
-      {"upsample", [&] { return at::upsample_bilinear2d(w3.unsqueeze(0), {9, 9}, false); }},
+      {"adaptive_avg_pool2d",
+       [&] {
+         return at::adaptive_avg_pool2d(w3.unsqueeze(0), {2, 2});
+       }},
+      {"upsample",
+       [&] {
+         return at::upsample_bilinear2d(w3.unsqueeze(0), {9, 9}, false);
+       }},
       {"group_norm", [&] { return at::group_norm(w3.unsqueeze(0), 2); }},
-      {"einsum", [&] { return at::einsum("bij,bjk->bik", {w3, f3}); }},
+      {"einsum",
+       [&] {
+         return at::einsum("bij,bjk->bik", {w3, f3});
+       }},
       {"triu", [&] { return w.triu(); }},
-      {"views", [&] { return w.t().reshape({36}).unsqueeze(0).expand({3, 36}).clone(); }},
+      {"views",
+       [&] {
+         return w.t().reshape({36}).unsqueeze(0).expand({3, 36}).clone();
+       }},
       {"in-place mul", [&] { return w.clone().mul_(f); }},
       {"in-place add", [&] { return w.clone().add_(f, 2); }},
       {"in-place div", [&] { return w.clone().div_(f); }},
@@ -336,13 +356,18 @@ TEST(SavedTensors, OneOperandRequiresGrad) {
       {"in-place masked_fill", [&] { return w.clone().masked_fill_(f > 0.5, 0); }},
       {"in-place clamp", [&] { return w.clone().clamp_(0.2, 0.8); }},
       {"in-place into data", [&] { return f.clone().mul_(w); }},
-      {"embedding_bag", [&] {
+      {"embedding_bag",
+       [&] {
          return std::get<0>(at::embedding_bag(w, torch::tensor({0, 1, 2}), torch::tensor({0, 2})));
        }},
-      {"scatter_add", [&] {
+      {"scatter_add",
+       [&] {
          return at::scatter_add(f, 0, torch::zeros({2, 6}, torch::kLong), w.slice(0, 0, 2));
        }},
-      {"index_put", [&] { return f.clone().index_put_({torch::tensor({0, 2})}, w.slice(0, 0, 2)); }},
+      {"index_put",
+       [&] {
+         return f.clone().index_put_({torch::tensor({0, 2})}, w.slice(0, 0, 2));
+       }},
   };
   for (const auto& [name, operation] : operations) {
     SCOPED_TRACE(name);

@@ -82,9 +82,11 @@ at::Tensor tensor_of(const json& argument, c10::Device device) {
   const auto type = argument.at("dtype").get<std::string>();
   const auto options = at::TensorOptions().device(device);
   if (type == "long") return at::zeros(shape, options.dtype(at::kLong));
-  const auto real = type == "double" ? at::kDouble : type == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  auto tensor = device.is_meta() ? at::empty(shape, options.dtype(real))
-                                 : at::rand(shape, options).to(real);
+  const auto real = type == "double"     ? at::kDouble
+                    : type == "bfloat16" ? at::kBFloat16
+                                         : at::kFloat;
+  auto tensor =
+      device.is_meta() ? at::empty(shape, options.dtype(real)) : at::rand(shape, options).to(real);
   return tensor.set_requires_grad(argument.at("grad").get<bool>());
 }
 
@@ -135,7 +137,8 @@ Counted run(const json& example) {
   const auto dot = full_name.find('.');
   const auto name = full_name.substr(0, dot);
   const auto overload = dot == std::string::npos ? "" : full_name.substr(dot + 1);
-  const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), overload.c_str());
+  const auto handle =
+      c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), overload.c_str());
   std::vector<c10::IValue> stack = values_of(example.at("arguments"), at::kCPU);
   const auto& declared = handle.schema().arguments();
   for (size_t i = stack.size(); i < declared.size(); ++i) {
@@ -195,7 +198,9 @@ TEST(Flops, ScalarExamplesOfTheField) {
   EXPECT_EQ(count([&] { a.dot(b); }), (Work{14, 0, 0, 0}));
   EXPECT_EQ(count([&] { at::rand({3, 4}).mm(at::rand({4, 5})); }), (Work{120, 120, 0, 0}));
   EXPECT_EQ(count([&] { at::rand({3, 4}).mv(at::rand({4})); }).flops, 24);
-  EXPECT_EQ(count([&] { at::zeros({3, 5}).addmm_(at::rand({3, 4}), at::rand({4, 5})); }),
+  EXPECT_EQ(count([&] {
+              at::zeros({3, 5}).addmm_(at::rand({3, 4}), at::rand({4, 5}));
+            }),
             (Work{120, 0, 15, 0}));
 }
 
@@ -210,7 +215,9 @@ TEST(Flops, GroupedConvolutionCountsItsOwnChannels) {
   const auto x = real({2, 4, 8, 8}), w = real({4, 1, 3, 3});
   at::Tensor y;
   const double forward = 2.0 * 2 * 4 * 36 * 9;
-  const Work seen = count([&] { y = at::conv2d(x, w, {}, at::IntArrayRef{1, 1}, at::IntArrayRef{0, 0}, 1, 4); });
+  const Work seen = count([&] {
+    y = at::conv2d(x, w, {}, at::IntArrayRef{1, 1}, at::IntArrayRef{0, 0}, 1, 4);
+  });
   EXPECT_EQ(seen, (Work{forward, forward, 0, 0}));  // once, though five operators are nested
   const Work back = count([&] { y.sum().backward(); });
   EXPECT_EQ(back.flops, 2 * forward);
@@ -221,9 +228,8 @@ TEST(Flops, AttentionOnTheCpu) {
   const auto q = real({2, 4, 16, 8}), k = real({2, 2, 24, 8}), v = real({2, 2, 24, 8});
   at::Tensor y;
   const double product = 2.0 * 2 * 4 * 16 * 24 * 8;
-  Work work = count([&] {
-    y = at::scaled_dot_product_attention(q, k, v, {}, 0.0, false, std::nullopt, true);
-  });
+  Work work = count(
+      [&] { y = at::scaled_dot_product_attention(q, k, v, {}, 0.0, false, std::nullopt, true); });
   EXPECT_EQ(work.flops, 2 * product);
   EXPECT_EQ(work.torch_flops, 0);
   EXPECT_EQ(work.elementwise, 6 * 2 * 4 * 16 * 24);
@@ -252,8 +258,8 @@ TEST(Flops, EncoderFastPathIsSeenInside) {
     at::_transformer_encoder_layer_fwd(
         at::rand({2, 3, 8}), 8, 2, p("self_attn.in_proj_weight"), p("self_attn.in_proj_bias"),
         p("self_attn.out_proj.weight"), p("self_attn.out_proj.bias"), false, false, 1e-5,
-        p("norm1.weight"), p("norm1.bias"), p("norm2.weight"), p("norm2.bias"),
-        p("linear1.weight"), p("linear1.bias"), p("linear2.weight"), p("linear2.bias"));
+        p("norm1.weight"), p("norm1.bias"), p("norm2.weight"), p("norm2.bias"), p("linear1.weight"),
+        p("linear1.bias"), p("linear2.weight"), p("linear2.bias"));
   });
   EXPECT_EQ(work.flops, expected);
   EXPECT_EQ(work.torch_flops, 0);
@@ -295,6 +301,12 @@ TEST(Elementwise, CountsAtTheKernelOnce) {
   EXPECT_EQ(of([&] { at::avg_pool2d(image, {2, 2}, {1, 1}); }), 2 * 3 * 49 * 5);
   EXPECT_EQ(of([&] { at::adaptive_avg_pool2d(image, {1, 1}); }), image.numel());
   EXPECT_EQ(of([&] { at::batch_norm(image, {}, {}, {}, {}, true, .1, 1e-5, false); }), 8 * 384);
+  const auto twice = [&](auto... size) { return at::upsample_bilinear2d(image, size...); };
+  EXPECT_EQ(of([&] { twice(at::IntArrayRef{16, 16}, false); }), 7 * 2 * 3 * 256);
+  EXPECT_EQ(of([&] {
+              twice(std::nullopt, false, at::ArrayRef<double>{2.0, 2.0});
+            }),
+            7 * 2 * 3 * 256);
   const auto three = at::rand({3});
   EXPECT_EQ(of([&] { at::batch_norm(image, {}, {}, three, three, false, .1, 1e-5, false); }),
             2 * 384);
@@ -344,18 +356,32 @@ struct UnknownSize : c10::SymNodeImpl {
 at::Tensor symbolic_tensor() {
   at::Tensor tensor = at::empty({3}, at::kMeta);
   const c10::SymInt size(c10::SymNode(c10::make_intrusive<UnknownSize>()));
-  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(c10::SymIntArrayRef{size}, c10::SymIntArrayRef{1});
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(c10::SymIntArrayRef{size},
+                                                      c10::SymIntArrayRef{1});
   return tensor;
 }
 
 // Whatever inputs an operator of another version may have: no throw, no read past the end.
 TEST(WorkRules, StrangeInputsGiveZeros) {
-  const auto nested = at::_nested_tensor_from_mask(at::rand({2, 3, 4}), at::ones({2, 3}, at::kBool));
+  const auto nested =
+      at::_nested_tensor_from_mask(at::rand({2, 3, 4}), at::ones({2, 3}, at::kBool));
   const auto sparse = at::eye(4).to_sparse();
-  const std::vector<c10::IValue> strange{
-      {}, at::Tensor(), nested, sparse, symbolic_tensor(), at::rand({}), at::rand({3}), 3, 2.5, true,
-      std::string("tanh"), std::vector<int64_t>{}, std::vector<int64_t>{1, 2, 3},
-      c10::List<at::Tensor>(), at::empty({0, 4}), at::empty({2, 0, 3, 4})};
+  const std::vector<c10::IValue> strange{{},
+                                         at::Tensor(),
+                                         nested,
+                                         sparse,
+                                         symbolic_tensor(),
+                                         at::rand({}),
+                                         at::rand({3}),
+                                         3,
+                                         2.5,
+                                         true,
+                                         std::string("tanh"),
+                                         std::vector<int64_t>{},
+                                         std::vector<int64_t>{1, 2, 3},
+                                         c10::List<at::Tensor>(),
+                                         at::empty({0, 4}),
+                                         at::empty({2, 0, 3, 4})};
   std::set<std::string> names;
   for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) names.insert(name.name);
   for (const std::string& name : names) {

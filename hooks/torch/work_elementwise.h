@@ -89,7 +89,7 @@ inline double pool(const WorkRule& rule, Inputs inputs) {
       elements *= x.at(i);
       continue;
     }
-    const double kernel = entry(inputs, kernel_at, j, 1);
+    const double kernel = std::max(0.0, entry(inputs, kernel_at, j, 1));
     window *= kernel;
     if (backward) {
       elements *= x.at(i);
@@ -98,7 +98,7 @@ inline double pool(const WorkRule& rule, Inputs inputs) {
     const double stride = std::max(1.0, entry(inputs, 2, j, kernel));
     const double reach = entry(inputs, dilation_at, j, 1) * (kernel - 1) + 1;
     const double steps = (x.at(i) + 2 * entry(inputs, 3, j, 0) - reach) / stride;
-    elements *= (ceil ? std::ceil(steps) : std::floor(steps)) + 1;
+    elements *= std::max(0.0, (ceil ? std::ceil(steps) : std::floor(steps)) + 1);
   }
   return elements * (window + rule.per_element);
 }
@@ -109,7 +109,8 @@ inline double upsample(const WorkRule& rule, Inputs inputs) {
   double elements = x.at(0) * x.at(1);
   for (int64_t i = 2; i < x.rank(); ++i) {
     // The size, or none and a factor: the overload that calls the one with the size.
-    elements *= entry(inputs, 1, i - 2, std::floor(x.at(i) * factor(inputs, 3, i - 2)));
+    elements *=
+        std::max(0.0, entry(inputs, 1, i - 2, std::floor(x.at(i) * factor(inputs, 3, i - 2))));
   }
   return rule.per_element * elements;
 }

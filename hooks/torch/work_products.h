@@ -87,9 +87,9 @@ inline Work convolution(const WorkRule& rule, Inputs inputs) {
     input_points *= x.at(i);
     if (transposed) {
       const double extra = entry(inputs, at.output_padding, i - 2, 0);
-      output_points *= (x.at(i) - 1) * stride - 2 * padding + window + extra;
+      output_points *= std::max(0.0, (x.at(i) - 1) * stride - 2 * padding + window + extra);
     } else if (stride > 0) {
-      output_points *= std::floor((x.at(i) + 2 * padding - window) / stride) + 1;
+      output_points *= std::max(0.0, std::floor((x.at(i) + 2 * padding - window) / stride) + 1);
     }
   }
   // Each point of the result (transposed: of the input) meets the whole kernel, which holds the
@@ -169,11 +169,12 @@ inline Work attention(const WorkRule& rule, Inputs inputs) {
   bool packed = false;
   if (at.offsets >= 0 && defined(inputs, at.offsets)) {
     // Packed sequences: their lengths are data; every one is taken as long as the longest.
-    const double sequences = shape_of(inputs, static_cast<size_t>(at.offsets)).product() - 1;
+    const Shape offsets = shape_of(inputs, static_cast<size_t>(at.offsets));
+    const double sequences = std::max(0.0, offsets.product() - 1);
     packed = true;
     batch = sequences * q.at(q.rank() - 2);
-    s_q = entry(inputs, at.longest, 0, 0);
-    s_k = entry(inputs, at.longest + 1, 0, 0);
+    s_q = std::max(0.0, entry(inputs, at.longest, 0, 0));
+    s_k = std::max(0.0, entry(inputs, at.longest + 1, 0, 0));
   } else {
     if (q.rank() != 4) return {};
     batch = q.at(0) * q.at(at.heads_last ? 2 : 1);

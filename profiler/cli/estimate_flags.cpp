@@ -290,6 +290,15 @@ std::vector<EstimateFlag> make_flags() {
   };
 }
 
+// A recipe that names its precision brings it along.
+void imply_dtype(Config& config) {
+  const std::string& r = config.recipe;
+  if (r == "autocast") config.dtype = Dtype::kAmpBf16;
+  if (r == "pure-16" || r.rfind("mixed", 0) == 0 || r == "lora" || r == "qlora") {
+    config.dtype = Dtype::kBf16;
+  }
+}
+
 std::vector<std::string> values_of(const std::string& text, std::string_view flag) {
   std::vector<std::string> values;
   size_t begin = 0;
@@ -372,6 +381,7 @@ Sweep make_sweep(const std::vector<std::string>& models,
       axes[i].first->read(value, axes[i].first->name, job);
       if (axes[i].second.size() > 1) job.swept.push_back(value);
     }
+    if (!values.count("--dtype")) imply_dtype(job.config);
     if (dimensions) {
       if (!models.empty()) job.model.name += " (changed)";
       estimate::complete(job.model, job.model.name + ": ");

@@ -26,6 +26,8 @@ struct EstimateFlag {
   std::string_view group;
   void (*read)(const std::string& value, std::string_view flag, EstimateJob& job);
   bool of_model = false;  // changes the model's dimensions
+
+  bool is_switch() const { return argument == "yes|no"; }  // alone it means yes
 };
 const std::vector<EstimateFlag>& estimate_flags();
 

@@ -114,7 +114,7 @@ std::string grouped(Integer value) {
 
 namespace {
 
-// One pair of units for a whole table: the largest of MiB/MB, GiB/GB, TiB/TB that its total fills.
+// One pair of units for a whole table: MiB/MB up to 8 GiB, then GiB/GB, and TiB/TB from 10 TiB on.
 struct Units {
   const char* binary;
   const char* decimal;
@@ -135,7 +135,7 @@ struct Units {
 Units units_for(Integer largest) {
   const double bytes = static_cast<double>(largest);
   if (bytes >= 10 * 0x1p40) return {"TiB", "TB", 0x1p40, 1e12};
-  if (bytes >= 0x1p30) return {"GiB", "GB", 0x1p30, 1e9};
+  if (bytes >= 8 * 0x1p30) return {"GiB", "GB", 0x1p30, 1e9};
   return {"MiB", "MB", 0x1p20, 1e6};
 }
 
@@ -176,47 +176,59 @@ std::string header(const Estimate& e) {
 std::string memory_text(const Estimate& e, bool explain) {
   const auto& memory = e.memory;
   const Units u = units_for(std::max(memory.total, memory.peak));
-  TextTable table({false, true, true, false, false});
-  table.row({e.config.world() > 1 ? "Memory of the worst rank" : "Memory", u.binary, u.decimal,
-             explain ? "formula" : "", explain ? "source" : ""});
+  // With --explain every row also has its exact bytes.
+  TextTable table(explain ? std::vector<bool>{false, true, true, true, false, false}
+                          : std::vector<bool>{false, true, true});
+  const auto line = [&](const std::string& title, Integer bytes, std::string_view formula = "",
+                        std::string_view source = "") {
+    std::vector<std::string> cells{title, u.in_binary(bytes), u.in_decimal(bytes)};
+    if (explain) {
+      cells.insert(cells.begin() + 1, grouped(bytes));
+      cells.emplace_back(formula);
+      cells.emplace_back(source);
+    }
+    table.row(std::move(cells));
+  };
+  std::vector<std::string> head{e.config.world() > 1 ? "Memory of the worst rank" : "Memory"};
+  if (explain) head.emplace_back("bytes");
+  head.emplace_back(u.binary);
+  head.emplace_back(u.decimal);
+  if (explain) head.insert(head.end(), {"formula", "source"});
+  table.row(head);
   for (size_t g = 0; g < estimate::kGroupCount; ++g) {
     const auto group = static_cast<estimate::Group>(g);
-    table.row({"  " + std::string(estimate::group_key(group)), u.in_binary(memory.group(group)),
-               u.in_decimal(memory.group(group))});
+    const bool of_layers = group == estimate::Group::kActivations &&
+                           e.config.recipe != "inference" && e.model.has_shape();
+    line("  " + std::string(estimate::group_key(group)), memory.group(group),
+         of_layers ? "of one layer; bytes are of all layers alive" : "");
     if (!explain) continue;
     for (const auto& row : memory.rows) {
-      if (row.group != group) continue;
-      table.row({"    " + std::string(row.title), u.in_binary(row.bytes), u.in_decimal(row.bytes),
-                 std::string(row.formula), std::string(row.source)});
+      if (row.group == group)
+        line("    " + std::string(row.title), row.bytes, row.formula, row.source);
     }
   }
-  table.row({"  total (every row at once)", u.in_binary(memory.total), u.in_decimal(memory.total)});
+  line("  total (every row at once)", memory.total);
   if (!memory.moments.empty()) {
-    table.row({fmt::format("  peak: {}", memory.moments[memory.peak_moment].title),
-               u.in_binary(memory.peak), u.in_decimal(memory.peak)});
+    line(fmt::format("  peak: {}", memory.moments[memory.peak_moment].title), memory.peak);
   }
-  if (explain) {
-    table.row({"  moments of the step"});
-    for (const auto& moment : memory.moments) {
-      table.row({"    " + std::string(moment.title), u.in_binary(moment.bytes),
-                 u.in_decimal(moment.bytes), std::string(moment.formula)});
-    }
-    table.row({"  CUDA caching allocator, were every row alive"});
-    table.row({"    allocated", u.in_binary(memory.rounded), u.in_decimal(memory.rounded),
-               "blocks rounded to 512 B", "c10/cuda/CUDACachingAllocator.cpp"});
-    table.row({"    reserved", u.in_binary(memory.reserved), u.in_decimal(memory.reserved),
-               "segments of 2 MiB, 20 MiB or their own", "c10/cuda/CUDACachingAllocator.cpp"});
-    if (memory.context > 0) {
-      table.row({"    context, outside the allocator", u.in_binary(memory.context),
-                 u.in_decimal(memory.context), "lazy module loading",
-                 "PyTorch pull request 86509"});
-    }
-    if (memory.stage_totals.size() > 1) {
-      table.row({"  total by pipeline stage"});
-      for (size_t i = 0; i < memory.stage_totals.size(); ++i) {
-        table.row({fmt::format("    stage {}{}", i, i == memory.worst_stage ? " (worst)" : ""),
-                   u.in_binary(memory.stage_totals[i]), u.in_decimal(memory.stage_totals[i])});
-      }
+  if (!explain) return table.text();
+  table.row({"  moments of the step"});
+  for (const auto& moment : memory.moments) {
+    line("    " + std::string(moment.title), moment.bytes, moment.formula);
+  }
+  constexpr std::string_view kAllocator = "c10/cuda/CUDACachingAllocator.cpp";
+  table.row({"  CUDA caching allocator, were every row alive"});
+  line("    allocated", memory.rounded, "blocks rounded to 512 B", kAllocator);
+  line("    reserved", memory.reserved, "segments of 2 MiB, 20 MiB or their own", kAllocator);
+  if (memory.context > 0) {
+    line("    context, outside the allocator", memory.context, "lazy module loading",
+         "PyTorch pull request 86509");
+  }
+  if (memory.stage_totals.size() > 1) {
+    table.row({"  total by pipeline stage"});
+    for (size_t i = 0; i < memory.stage_totals.size(); ++i) {
+      line(fmt::format("    stage {}{}", i, i == memory.worst_stage ? " (worst)" : ""),
+           memory.stage_totals[i]);
     }
   }
   return table.text();

@@ -29,7 +29,10 @@ void run_estimate(const EstimateArguments& a, const CLI::App& verb) {
   if (a.json && a.csv) throw Error("--json and --csv exclude each other");
   std::map<std::string, std::string> given;
   for (const auto& [name, value] : a.values) {
-    if (verb.count(name) > 0) given[name] = value;
+    if (verb.count(name) == 0) continue;
+    const std::vector<std::string> written = verb.get_option(name)->results();
+    const bool alone = written.empty() || written.back() == "{}" || written.back().empty();  // a switch without its value
+    given[name] = alone ? "yes" : value;
   }
   if (a.lecture) {
     if (!given.empty() || a.models.size() > 1 ||
@@ -71,11 +74,13 @@ void add_estimate(CLI::App& app) {
       "model", a->models,
       "a name of torchtally models, or a Hugging Face config.json; several make a table");
   for (const EstimateFlag& flag : estimate_flags()) {
-    verb->add_option(std::string(flag.name), a->values[std::string(flag.name)],
-                     std::string(flag.help))
-        ->type_name(std::string(flag.argument))
-        ->group(std::string(flag.group))
-        ->take_last();
+    CLI::Option* option =
+        verb->add_option(std::string(flag.name), a->values[std::string(flag.name)],
+                         std::string(flag.help))
+            ->type_name(std::string(flag.argument))
+            ->group(std::string(flag.group))
+            ->take_last();
+    if (flag.is_switch()) option->expected(0, 1);
   }
   verb->add_flag("--explain", a->explain,
                  "every term with its formula and source, and the checkpointing trade-offs")

@@ -16,6 +16,23 @@ constexpr std::string_view kKorthikanti = "Korthikanti et al. arXiv 2205.05198 s
 constexpr std::string_view kLlamaNorm = "RMSNorm as written in Llama's code, measured";
 constexpr std::string_view kDropoutRule = "native_dropout keeps one byte an element on CUDA";
 
+struct NormNames {
+  std::string_view input, normed, statistics, scale;
+  std::string_view input_title, normed_title, statistics_title, scale_title;
+};
+#define TALLY_NORM(key, title)                                                           \
+  NormNames {                                                                            \
+    key ".input", key ".normed", key ".statistics", key ".scale", "input of the " title, \
+        "normed by the " title ", before its scale", "statistics of the " title,         \
+        "1 + scale of the " title ", made anew in fp32"                                  \
+  }
+constexpr NormNames kFirst = TALLY_NORM("norm1", "first norm");
+constexpr NormNames kSecond = TALLY_NORM("norm2", "second norm");
+constexpr NormNames kBehindAttention = TALLY_NORM("attention.norm", "norm behind attention");
+constexpr NormNames kBehindMlp = TALLY_NORM("mlp.norm", "norm behind the MLP");
+constexpr NormNames kFinal = TALLY_NORM("final_norm", "final norm");
+#undef TALLY_NORM
+
 class LayerBuilder {
  public:
   LayerBuilder(const ModelSpec& model, const TrainingConfig& config)
@@ -30,23 +47,21 @@ class LayerBuilder {
   std::vector<ActivationTensor> layer() {
     const int qkv = m_.fused_qkv ? 1 : 3;
     const int mlp_readers = m_.mlp == Mlp::kGated && !m_.fused_gate_up && m_.experts == 0 ? 2 : 1;
-    norm(0, "norm1.input", "norm1.normed", true, false);
+    norm(kFirst, false);
     if (m_.norms == 1) {
       linear_input("attention.input", "input of q, k, v and the MLP", qkv + mlp_readers, false);
     } else {
       linear_input("attention.input", "input of q, k, v", qkv, false);
     }
     attention();
-    if (m_.norms == 4) norm(2, "norm2.input", "norm2.normed", false, true);
+    if (m_.norms == 4) norm(kBehindAttention, true);
     if (m_.norms != 1) {
-      norm(1, m_.norms == 4 ? "norm3.input" : "norm2.input",
-           m_.norms == 4 ? "norm3.normed" : "norm2.normed", false, true);
+      norm(kSecond, true);
       linear_input("mlp.input", m_.experts > 0 ? "input of the router" : "input of the MLP",
                    mlp_readers, true);
     }
     m_.experts > 0 ? experts() : mlp();
-    if (m_.norms == 4) norm(3, "norm4.input", "norm4.normed", false, true);
-    statistics();
+    if (m_.norms == 4) norm(kBehindMlp, true);
     return std::move(rows_);
   }
 
@@ -59,10 +74,7 @@ class LayerBuilder {
       const Integer width = m_.rotary_dim > 0 ? m_.rotary_dim : m_.head_dim;
       add("rotary", "cosines and sines, shared by the layers", 2 * r_ * local_ * width, "2 R s d");
     }
-    if (m_.final_norm) {
-      norm(0, "final_norm.input", "final_norm.normed", false, false);
-      statistics(1);
-    }
+    if (m_.final_norm) norm(kFinal, false);
     add("head.input", "input of the head", e_ * tokens_ * m_.d_model, "E sbh");
     return std::move(rows_);
   }
@@ -80,47 +92,35 @@ class LayerBuilder {
   // CUDA keeps one byte; the CPU kernel keeps its scaled noise in the input's own type.
   int mask_bytes(int input_bytes) const { return c_.cpu ? input_bytes : 1; }
 
-  // `which`: 0 and 1 feed a Linear, 2 and 3 (Gemma 2) stand behind attention and MLP.
-  void norm(int which, std::string_view input, std::string_view normed, bool block_input,
-            bool gone) {
+  void norm(const NormNames& name, bool gone) {
     const Integer sbh = tokens_ * m_.d_model;
+    const bool first = &name == &kFirst;
+    const auto keep = [&](std::string_view key, std::string_view title, Integer bytes,
+                          std::string_view formula, std::string_view source) -> ActivationTensor& {
+      return add(key, title, bytes, formula, source, Region::kReplicated, gone);
+    };
     if (m_.norm == Norm::kLayerNorm) {
-      if (which == 1 && m_.parallel_block) return;  // the same tensor as the first norm's input
-      add(input, "input of LayerNorm", r_ * sbh, "R sbh", kRules, Region::kReplicated, gone)
-          .block_input = block_input;
+      // In a parallel block both norms read the same tensor.
+      if (&name != &kSecond || !m_.parallel_block) {
+        keep(name.input, name.input_title, r_ * sbh, "R sbh", kRules).block_input = first;
+      }
+      // Mean and 1/deviation: fp32 on CUDA; the CPU kernel keeps them in the input's own type.
+      keep(name.statistics, name.statistics_title, Integer{c_.cpu ? 2 * r_ : 8} * tokens_, "8 sb",
+           kRules);
       return;
     }
     if (c_.fused_norm) {
-      add(input, "input of RMSNorm", r_ * sbh, "R sbh", kRules, Region::kReplicated, gone)
-          .block_input = block_input;
-      return;
+      keep(name.input, name.input_title, r_ * sbh, "R sbh", kRules).block_input = first;
+    } else {
+      keep(name.input, name.input_title, 4 * sbh, "4 sbh", kLlamaNorm).block_input =
+          first && r_ == 4;
+      keep(name.normed, name.normed_title, (m_.fp32_norm_scale ? 4 : r_) * sbh,
+           m_.fp32_norm_scale ? "4 sbh" : "R sbh", kLlamaNorm);
+      if (m_.fp32_norm_scale) {
+        keep(name.scale, name.scale_title, Integer{4} * m_.d_model, "4 h", kLlamaNorm);
+      }
     }
-    add(input, "input of RMSNorm in fp32", 4 * sbh, "4 sbh", kLlamaNorm, Region::kReplicated, gone)
-        .block_input = block_input && r_ == 4;
-    const int normed_bytes = m_.fp32_norm_scale ? 4 : r_;
-    add(normed, "normed, before its scale", normed_bytes * sbh,
-        m_.fp32_norm_scale ? "4 sbh" : "R sbh", kLlamaNorm, Region::kReplicated, gone);
-  }
-
-  void statistics() {
-    statistics(1);
-    if (m_.norms == 1) return;
-    statistics(m_.norms == 4 ? 3 : 1, true);
-  }
-  void statistics(int count, bool gone = false) {
-    if (m_.norm == Norm::kLayerNorm) {
-      // fp32 on CUDA; the CPU kernel keeps them in the input's own type.
-      const int bytes = c_.cpu ? 2 * r_ : 8;
-      add("norm.statistics", "mean and 1/deviation of LayerNorm", Integer{bytes} * count * tokens_,
-          "8 sb a norm", kRules, Region::kReplicated, gone);
-      return;
-    }
-    add("norm.statistics", "1/deviation of RMSNorm", Integer{4} * count * tokens_, "4 sb a norm",
-        kRules, Region::kReplicated, gone);
-    if (m_.fp32_norm_scale && !c_.fused_norm) {
-      add("norm.scale", "1 + scale in fp32, made anew by each norm",
-          Integer{4} * count * m_.d_model, "4 h a norm", kLlamaNorm, Region::kReplicated, gone);
-    }
+    keep(name.statistics, name.statistics_title, Integer{4} * tokens_, "4 sb", kRules);
   }
 
   // What stands between a norm and the Linear layers behind it. Autocast casts an fp32 output for

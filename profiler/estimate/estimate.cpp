@@ -74,6 +74,14 @@ std::vector<std::string> assumptions(const ModelSpec& m, const TrainingConfig& c
   if (time.from_assumed_mfu)
     list.push_back(fmt::format("time assumes {:.0f} % of the device's dense peak (--mfu)",
                                c.assumed_mfu * 100));
+  const bool weights_16 = find_recipe(c.recipe).weight == 2;
+  assumption(
+      list, !inference && !lora && weights_16 != is_16bit(c.dtype),
+      "recipe and dtype differ: the recipe rules the model state, the dtype the activations");
+  assumption(list, c.recipe == "autocast" && !is_autocast(c.dtype),
+             "recipe autocast without an amp dtype: no 16-bit copies are counted");
+  assumption(list, !c.device.empty() && find_device(c.device).peak(c.dtype) <= 0,
+             "no peak of this dtype is published for the device: no time and no MFU");
   assumption(list, c.causal_half, "attention FLOPs are counted below the diagonal only");
   assumption(
       list, !c.causal_half && m.has_shape(),

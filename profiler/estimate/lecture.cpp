@@ -39,7 +39,7 @@ struct Llama65 {
     complete(gpt);
     double sum = 0;
     for (const ActivationTensor& row : layer_activations(gpt, config)) {
-      if (row.key != "norm.statistics") sum += to_double(row.bytes);
+      if (row.key.find(".statistics") == std::string_view::npos) sum += to_double(row.bytes);
     }
     return sum * L;
   }

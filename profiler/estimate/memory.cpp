@@ -41,7 +41,7 @@ Layer describe_layer(const ModelSpec& m, const TrainingConfig& c) {
     if (row.attention_core) layer.core += row.bytes;
     if (row.gone_before_attention) layer.gone += row.bytes;
     if (row.block_input) layer.alias = row.bytes;
-    if (row.key.substr(0, 5) == "norm1" || row.key == "norm.input" || row.key == "norm.normed" ||
+    if (row.key.substr(0, 5) == "norm1" || row.key == "norm.output" ||
         row.key.substr(0, 15) == "attention.input") {
       layer.before_attention += row.bytes;
     }

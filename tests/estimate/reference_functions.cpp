@@ -52,7 +52,7 @@ Dtype dtype_of(const std::string& name) {
 double layer_per_value(const ModelSpec& m, const TrainingConfig& config) {
   double sum = 0;
   for (const ActivationTensor& row : layer_activations(m, config)) {
-    if (row.key == "norm.statistics" || row.key == "attention.mask" ||
+    if (row.key.find(".statistics") != std::string_view::npos || row.key == "attention.mask" ||
         row.key == "attention.logsumexp" || row.key == "attention.input.casts" ||
         row.key == "mlp.input.casts") {
       continue;

@@ -9,7 +9,7 @@ interface Part {
   section?: string;
 }
 
-const NUMBER = /(?:[-+]?\d[\d,.]* (?:%|B|[KMGT]iB|[kMGTPE]?FLOPs?)|less than 0\.1 %|step \d[\d,]*)/g;
+const NUMBER = /(?:[-+]?\d[\d,.]* (?:%|B|[KMGT]iB|[kMGTPE]?FLOPs?)|less than 0\.1 %|step \d+(?:,\d{3})*)/g;
 
 /** Splits the sentence at its numbers. The module's name is left alone, whatever it holds. */
 export function linked(headline: string, module: string): Part[] {
@@ -17,7 +17,7 @@ export function linked(headline: string, module: string): Part[] {
   const start = module ? headline.indexOf(module) : -1;
   const inName = (at: number) => start >= 0 && at >= start && at < start + module.length;
   const theory = headline.indexOf('Theory says', start < 0 ? 0 : start + module.length);
-  const after = theory < 0 ? -1 : headline.indexOf(') ', theory);
+  const after = theory < 0 ? -1 : headline.indexOf(').', theory);
   const sectionOf = (at: number, text: string) => {
     if (after >= 0 && at > after + 1) return 'verdicts';
     if (theory >= 0 && at > theory) return 'theory';

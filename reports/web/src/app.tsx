@@ -9,7 +9,7 @@ import { FlopsSection } from './flops';
 import { Theory } from './theory/theory';
 import { TimelineSection } from './timeline/timeline';
 import { Trend } from './trend';
-import { Choice, PageContext, Section, useTheme, type Theme } from './ui';
+import { Choice, PageContext, Section, usePage, useTheme, type Theme } from './ui';
 import { Unknown } from './unknown';
 import { Verdicts } from './verdicts';
 
@@ -100,12 +100,18 @@ function useLater(): boolean {
 }
 
 function TimelineTake({ step }: { step: StepView }) {
+  const { run } = usePage();
   const events = step.allocations + step.frees;
   const micro = step.microSteps === 1 ? 'one micro-step' : `${fix(step.microSteps)} micro-steps`;
   return (
     <>
       Step {fix(step.index)}: {micro}, {events > 0 && <>{fix(events)} allocations and frees in </>}
-      {duration(step.us)}.
+      {duration(step.us)}.{' '}
+      {step.peak && (
+        <>
+          It peaks {duration(step.peak.us)} in, in {run.meta.phases[step.peak.phase].title}.
+        </>
+      )}
     </>
   );
 }

@@ -137,3 +137,6 @@ export function niceStep(span: number, count: number): number {
   const power = 10 ** Math.floor(Math.log10(rough));
   return power * [1, 2, 5, 10].find((k) => k * power >= rough * 0.999)!;
 }
+/** Digits behind the point that tell multiples of a nice step apart. */
+export const placesFor = (step: number) =>
+  Math.max(0, Math.min(3, Math.ceil(-Math.log10(step) - 1e-9)));

@@ -153,7 +153,9 @@ function ByModule({ step }: { step: StepView }) {
       sumBy(run, step.operators, (row) => (fold === 'layers' ? folded(row.module) : row.module)),
     [step, fold],
   );
-  const shown = all ? rows : rows.slice(0, FEW);
+  // Modules without counted work come only when asked for.
+  const few = Math.min(FEW, Math.max(1, rows.filter((row) => row.flops > 0).length));
+  const shown = all ? rows : rows.slice(0, few);
   const most = Math.max(1, rows[0]?.flops ?? 0);
   return (
     <>
@@ -213,7 +215,7 @@ function ByModule({ step }: { step: StepView }) {
           </tbody>
         </table>
       </div>
-      <More all={all} rest={rows.length - FEW} onToggle={() => setAll(!all)} />
+      <More all={all} rest={rows.length - few} onToggle={() => setAll(!all)} />
     </>
   );
 }
@@ -290,7 +292,7 @@ function Rules({ step }: { step: StepView }) {
               {row.expected !== null && `, ${ofTheory(row)}`}
             </dd>
             <dd>
-              {clean(row.cause)}
+              {row.cause !== 'exact' && clean(row.cause)}
               <small>{clean(row.formula)}</small>
             </dd>
           </div>

@@ -63,7 +63,12 @@ export function unitFor(largest: number): Unit {
   if (largest >= MiB) return { name: 'MiB', size: MiB, digits: largest < 10 * MiB ? 2 : 1 };
   return { name: 'KiB', size: KiB, digits: 1 };
 }
-export const inUnit = (bytes: number, unit: Unit) => fix(bytes / unit.size, unit.digits);
+/** What is there never reads as 0.0. */
+export function inUnit(bytes: number, unit: Unit): string {
+  const least = 10 ** -unit.digits;
+  if (bytes > 0 && bytes / unit.size < least / 2) return '<' + fix(least, unit.digits);
+  return fix(bytes / unit.size, unit.digits);
+}
 
 const prefixes = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
 const decimal = (value: number, unit: string) => {
@@ -90,11 +95,9 @@ export function duration(us: number): string {
 /** A moment: milliseconds to the microsecond. */
 export const moment = (us: number) => fix(us / 1e3, 3) + NBSP + 'ms';
 
-export const plural = (count: number, what: string) =>
-  `${fix(count)}${NBSP}${what}${count === 1 ? '' : 's'}`;
+export const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 const hidden =
-  // eslint-disable-next-line no-control-regex
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 /** Names come from the recorded program: characters that would steer the text are shown instead. */

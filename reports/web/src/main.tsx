@@ -28,7 +28,8 @@ async function start() {
       Promise.all(fonts.map((font) => document.fonts.load(font))).catch(() => []),
     ]);
     render(<App run={new Run(meta, columns)} />, app);
-    if (location.hash) setTimeout(() => document.querySelector(location.hash)?.scrollIntoView());
+    const section = location.hash.slice(1); // some sections come a frame later
+    if (section) setTimeout(() => document.getElementById(section)?.scrollIntoView(), 100);
   } catch (error) {
     const message = document.createElement('p');
     message.className = 'fail';

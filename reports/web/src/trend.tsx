@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Across steps: the peak and the end of each step, and what each role holds there.
 import { useMemo } from 'preact/hooks';
-import { niceStep } from './canvas';
+import { niceStep, placesFor } from './canvas';
 import type { Series } from './data/run';
 import { fix, human, inUnit, raw, signed, unitFor } from './format';
 import { pixelColumns } from './pyramid';
@@ -68,12 +68,15 @@ function Chart({ title, series }: { title: string; series: Series }) {
   const plotWidth = Math.max(10, width - LEFT - RIGHT);
   const view = useMemo(() => {
     const positions = Float64Array.from({ length: n }, (_, i) => i);
-    const shown = n > plotWidth ? [...pixelColumns(positions, series.pyramid, 0, n, plotWidth)]
-      : [...positions];
+    const shown =
+      n > plotWidth
+        ? [...pixelColumns(positions, series.pyramid, 0, n, plotWidth)]
+        : [...positions];
     const values = shown.map((i) => series.total[i]);
     const low = values.reduce((a, b) => Math.min(a, b), Infinity);
     const high = values.reduce((a, b) => Math.max(a, b), 0);
-    const pad = Math.max((high - low) * 0.12, high * 0.002, 512);
+    if (low === high) return { shown, values, low: 0, high: high * 1.2 || 1 };
+    const pad = Math.max((high - low) * 0.12, 512);
     return { shown, values, low: Math.max(0, low - pad), high: high + pad };
   }, [series, plotWidth]);
   const x = (position: number) => LEFT + ((position + 0.5) / n) * plotWidth;
@@ -84,7 +87,7 @@ function Chart({ title, series }: { title: string; series: Series }) {
     .join('');
   const unit = unitFor(view.high);
   const step = niceStep((view.high - view.low) / unit.size, 4) * unit.size;
-  const digits = Math.max(0, Math.min(3, Math.ceil(-Math.log10(step / unit.size) - 1e-9)));
+  const digits = placesFor(step / unit.size);
   const levels: number[] = [];
   for (let b = Math.ceil(view.low / step) * step; b < view.high; b += step) levels.push(b);
   const every = Math.max(1, niceStep(n, width < 480 ? 4 : 6));
@@ -96,7 +99,7 @@ function Chart({ title, series }: { title: string; series: Series }) {
         {title}, {unit.name}
       </h3>
       {width > 0 && (
-        <svg width={width - 0} height={HEIGHT} role="img" aria-label={`${title}, a line`}>
+        <svg width={width} height={HEIGHT} role="img" aria-label={`${title}, a line`}>
           {levels.map((bytes) => (
             <g key={bytes}>
               <line class="gridline" x1={LEFT} x2={width - RIGHT} y1={y(bytes)} y2={y(bytes)} />

@@ -19,7 +19,6 @@ export function Unknown({ step }: { step: StepView }) {
   const peak = step.peak?.bytes ?? 0;
   const inferred = step.peak?.cells.filter((cell) => cell.module.startsWith('after ')) ?? [];
   const inferredBytes = inferred.reduce((bytes, cell) => bytes + cell.bytes, 0);
-  const missing = meta.sources.filter((source) => !source.available);
   const kept = run.stepsInDetail().length;
   const facts: Fact[] = [
     {
@@ -105,11 +104,6 @@ export function Unknown({ step }: { step: StepView }) {
             </ul>
           ) : (
             <p class="caption">The recording has nothing to add.</p>
-          )}
-          {missing.length > 0 && (
-            <p class="caption">
-              Sources not available: {missing.map((source) => clean(source.name)).join(', ')}.
-            </p>
           )}
         </div>
         <RunFacts />

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Judgements as cards: glyph, word, sentence, evidence.
 import type { Verdict } from './data/layout';
-import { clean, human, raw } from './format';
+import { capital, clean, human, raw } from './format';
 import { Section, usePage } from './ui';
 
 type Tone = 'good' | 'bad' | 'open';
@@ -20,7 +20,6 @@ function toneOf({ verdict, kind }: Verdict): Tone {
   return 'good';
 }
 const glyphs: Record<Tone, string> = { good: '✓', bad: '!', open: '?' };
-const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function Verdicts() {
   const { run } = usePage();

@@ -66,7 +66,8 @@ export function rowsAt(step: StepView, mark: MarkView): Row[] {
   const wanted = new Map(mark.roles.map((bytes, role) => [role, bytes]));
   const held = sums(rows, (row) => row.role, (row) => row.bytes);
   for (const [role, missing] of rest(wanted, held)) {
-    rows.push({ ...blank, role, name: rows.length ? REST : '', bytes: missing });
+    // A role without any row has none by nature: what the allocator adds, what it keeps in reserve.
+    rows.push({ ...blank, role, name: held.has(role) ? REST : '', bytes: missing });
   }
   return rows.sort((a, b) => b.bytes - a.bytes);
 }

@@ -58,10 +58,38 @@ export function Treemap({ rows, filter, onFilter, label }: TreemapProps) {
   );
 }
 
-function nameOf(leaf: Leaf): string {
+function moduleOf(leaf: Leaf): string {
   if (leaf.smaller > 0) return `${leaf.smaller} smaller`;
-  const module = clean(leaf.module) || 'no module';
-  return leaf.op === null ? module : `${module} ${clean(leaf.op).replace('aten::', '') || '–'}`;
+  return clean(leaf.module) || 'no module';
+}
+const operatorOf = (leaf: Leaf) =>
+  leaf.op === null ? '' : clean(leaf.op).replace('aten::', '') || 'no operator';
+
+const GLYPH = 7.3; // pixels
+const LINE = 16;
+
+/** Drops leading parts until it fits: "h.0.mlp.c_fc", "…mlp.c_fc", "…c_fc"; a number says nothing. */
+function shortened(name: string, room: number): string {
+  let text = name;
+  for (let rest = name; text.length > room; text = '…' + rest) {
+    const dot = rest.indexOf('.');
+    if (dot < 0) return '';
+    rest = rest.slice(dot + 1);
+  }
+  return /^…\d*$/.test(text) ? '' : text;
+}
+
+/** The lines that a tile has room for: module, operator, bytes. Long ones are cut by an ellipsis. */
+function linesOf(leaf: Leaf, width: number, height: number): string[] {
+  if (height < LINE + 5) return [];
+  const room = Math.floor((width - 12) / GLYPH);
+  const module = moduleOf(leaf);
+  const first = shortened(module, room) || (width >= 64 ? module : '');
+  if (first === '') return [];
+  const lines = [first];
+  if (leaf.op !== null && width >= 64) lines.push(operatorOf(leaf));
+  if (width >= 74) lines.push(human(leaf.bytes));
+  return lines.slice(0, Math.floor((height - 5) / LINE));
 }
 
 interface LeafProps extends Omit<TreemapProps, 'rows' | 'label'> {
@@ -77,9 +105,9 @@ function LeafTile({ tile, share, filter, onFilter }: LeafProps) {
   if (width < 2 || height < 2) return null;
   const role = run.meta.roles[leaf.role];
   const color = role[theme];
-  const name = nameOf(leaf);
-  const fits = width > name.length * 7.3 + 12 && height > 20;
-  const both = fits && height > 38 && width > 74;
+  const name = [moduleOf(leaf), operatorOf(leaf)].filter(Boolean).join(' ');
+  const lines = linesOf(leaf, width, height);
+  const bytes = human(leaf.bytes);
   const wanted: Filter = {
     ...everything,
     role: leaf.role,
@@ -94,13 +122,13 @@ function LeafTile({ tile, share, filter, onFilter }: LeafProps) {
       tabIndex={width * height > 1500 ? 0 : -1}
       aria-pressed={chosen}
       style={{ ...box(tile), background: color, color: inkOn(color), '--fill': color }}
-      title={`${role.title} · ${name}\n${human(leaf.bytes)} = ${raw(leaf.bytes)} · ${percent(share)}`}
-      aria-label={`${name} ${human(leaf.bytes)}, ${role.title}`}
+      title={`${role.title} · ${name}\n${bytes} = ${raw(leaf.bytes)} · ${percent(share)}`}
+      aria-label={`${lines.join(' ')}, ${name} ${bytes}, ${role.title}`}
       onClick={() => onFilter(chosen ? everything : wanted)}
     >
-      {fits && (
+      {lines.length > 0 && (
         <span>
-          <bdi>{name}</bdi> {both && <em>{human(leaf.bytes)}</em>}
+          {lines.map((text, i) => (i > 0 && text === bytes ? <em>{text}</em> : <bdi>{text}</bdi>))}
         </span>
       )}
     </button>

@@ -2,7 +2,7 @@
 // Measured against theory: a bar for what was measured, a tick for what the rule says.
 import type { TheoryRow } from '../data/layout';
 import type { StepView } from '../data/run';
-import { clean, human, inUnit, raw, signed, signedPercent, unitFor } from '../format';
+import { capital, clean, human, inUnit, raw, signed, signedPercent, unitFor } from '../format';
 import { fillStyle, Section, Swatch, useHatch, usePage } from '../ui';
 import { Books } from './books';
 
@@ -20,14 +20,14 @@ export function Theory({ step }: { step: StepView }) {
 function Takeaway({ rows }: { rows: TheoryRow[] }) {
   const exact = rows.filter((row) => row.expected !== null && row.deviation === 0 && row.measured);
   const peak = rows.find((row) => row.key === 'peak');
-  const names = exact.map((row) => row.title);
+  const names = exact.map((row) => (row.key === 'activation' ? 'what autograd keeps' : row.title));
   const last = names.pop();
   return (
     <>
       {last !== undefined && (
         <>
-          {names.length > 0 ? `${names.join(', ')} and ${last}` : last} match their rule to the
-          byte.{' '}
+          {capital(names.length > 0 ? `${names.join(', ')} and ${last}` : last)} match their rule to
+          the byte.{' '}
         </>
       )}
       {peak && peak.expected !== null && peak.deviation !== 0 && (
@@ -37,6 +37,7 @@ function Takeaway({ rows }: { rows: TheoryRow[] }) {
         </>
       )}
       {peak && peak.expected === null && <>The peak has no rule here: {clean(peak.cause)}.</>}
+      {rows.length === 0 && <>The recording holds no rule for this step.</>}
     </>
   );
 }
@@ -68,10 +69,10 @@ function Rules({ rows }: { rows: TheoryRow[] }) {
               theory, {unit.name}
             </th>
             <th scope="col" class="num c-deviation">
-              deviation
+              above theory
             </th>
             <th scope="col" class="num">
-              of theory
+              in %
             </th>
             <th scope="col" class="c-why">
               where it comes from
@@ -109,7 +110,7 @@ function Rules({ rows }: { rows: TheoryRow[] }) {
                 </td>
                 <td class="num">{ofTheory(row)}</td>
                 <td class="c-why">
-                  {clean(row.cause)}
+                  {row.cause !== 'exact' && clean(row.cause)}
                   <small>{clean(row.formula)}</small>
                 </td>
               </tr>

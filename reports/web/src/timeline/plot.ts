@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Draws the timeline of one step: scale, stack, phases, marks, peak, limit, cursor.
-import { cssValue, drawStack, FONT, FONT_BOLD, hatch, line, niceStep } from '../canvas';
+import { cssValue, drawStack, FONT, FONT_BOLD, hatch, line, niceStep, placesFor } from '../canvas';
 import type { Context } from '../canvas';
 import type { MarkView, Span, StepView, Timeline } from '../data/run';
 import { fix, human, unitFor } from '../format';
@@ -15,11 +15,11 @@ export interface Frame {
   plotWidth: number;
   plotHeight: number;
 }
-export function frameFor(width: number): Frame {
+export function frameFor(width: number, microSteps: number): Frame {
   const phone = width < 560;
-  const height = phone ? 336 : 432;
+  const top = microSteps > 1 ? 68 : 52; // room for the names of micro-steps
+  const height = (phone ? 268 : 396) + top;
   const left = phone ? 44 : 56;
-  const top = 68;
   return {
     width,
     height,
@@ -111,7 +111,7 @@ class Plot {
     const { left, top, height, width } = s.frame;
     const unit = unitFor(s.highest);
     const step = niceStep(s.highest / unit.size, 5) * unit.size;
-    const digits = step < 0.1 * unit.size ? 2 : step < unit.size ? 1 : 0;
+    const digits = placesFor(step / unit.size);
     g.fillStyle = this.ink2;
     g.strokeStyle = this.rule;
     g.textAlign = 'right';
@@ -123,7 +123,7 @@ class Plot {
     g.fillText(unit.name, left - 8, top - 14);
     const [begin, end] = s.window;
     const ms = niceStep((end - begin) / 1000, width < 560 ? 4 : 8);
-    const places = Math.max(0, Math.min(3, Math.ceil(-Math.log10(ms) - 1e-9)));
+    const places = placesFor(ms);
     g.textAlign = 'center';
     let first = true;
     for (let k = Math.ceil(begin / 1000 / ms - 1e-9); k * ms * 1000 <= end; k++) {
@@ -208,10 +208,11 @@ class Plot {
   private marks() {
     const { g, s } = this;
     for (const mark of s.step.marks) {
-      const x = this.x(mark.us);
-      if (x < s.frame.left - 1 || x > this.right + 1 || mark.kind === 'peak') continue;
+      const at = this.x(mark.us);
+      if (at < s.frame.left - 1 || at > this.right + 1 || mark.kind === 'peak') continue;
       const isEdge = mark.kind === 'start' || mark.kind === 'end';
-      if (!isEdge) this.dotted(x);
+      if (!isEdge) this.dotted(at);
+      const x = Math.max(s.frame.left + 4, Math.min(this.right - 4, at));
       const y = s.frame.top - 4;
       g.fillStyle = mark.kind === 'oom' ? cssValue('--alarm') : this.ink;
       g.beginPath();

@@ -19,6 +19,7 @@ export function Readout({ step, data, cursor, solo, onSolo }: ReadoutProps) {
   const roles = run.meta.roles.map((_, role) => role);
   const used = roles.filter((role) => data.roles[role].some((bytes) => bytes !== 0));
   const unused = roles.filter((role) => !used.includes(role));
+  const events = step.allocations + step.frees;
   const phase = run.meta.phases[data.phase[cursor]].title;
   const microStep = step.microSteps > 1 ? `, micro-step ${data.microStep[cursor] + 1}` : '';
   return (
@@ -79,9 +80,15 @@ export function Readout({ step, data, cursor, solo, onSolo }: ReadoutProps) {
         </details>
       )}
       <p class="event">
-        <b>moment {fix(cursor + 1)}</b> of {fix(data.length)}
-        {data.length < step.allocations + step.frees &&
-          `, kept of ${fix(step.allocations + step.frees)} events`}
+        {data.length < events ? (
+          <>
+            <b>moment {fix(cursor + 1)}</b> of {fix(data.length)} kept; {fix(events)} events happened
+          </>
+        ) : (
+          <>
+            <b>event {fix(cursor + 1)}</b> of {fix(data.length)}
+          </>
+        )}
         <br />
         <ModuleName name={run.text(data.module[cursor])} />{' '}
         {data.op[cursor] > 0 && <Name text={run.text(data.op[cursor])} />}

@@ -50,7 +50,7 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
   const [drag, setDrag] = useState<[number, number] | null>(null);
   const drawn = useRef<Int32Array>(new Int32Array(0));
   const limit = useLimit(step);
-  const frame = useMemo(() => frameFor(width), [width]);
+  const frame = useMemo(() => frameFor(width, step.microSteps), [width, step]);
 
   const highestIn = ([begin, end]: Window) =>
     data.total[data.pyramid.argmax(indexAt(data.times, begin), indexAt(data.times, end) + 1)];

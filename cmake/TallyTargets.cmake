@@ -5,8 +5,10 @@ include(GNUInstallDirs)
 
 if(PROJECT_IS_TOP_LEVEL)
   if(NOT CMAKE_BUILD_TYPE)
-    set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
   endif()
+  # -O3 buys nothing here and costs a third of the build.
+  set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
   set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
   set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
   set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
@@ -15,10 +17,19 @@ endif()
 set(CMAKE_CXX_EXTENSIONS OFF)
 
 add_library(tally_warnings INTERFACE)
+# GCC 12 sees overlapping copies and bounds that are not there inside std::string (its bug 105651).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(tally_warnings INTERFACE -Wno-restrict -Wno-array-bounds
+    -Wno-stringop-overflow -Wno-stringop-overread)
+endif()
 target_compile_options(tally_warnings INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
   -Woverloaded-virtual -Wcast-qual -Wundef $<$<BOOL:${TORCHTALLY_WERROR}>:-Werror>)
 
 add_library(tally_build INTERFACE)
+# The event log steps a 16-byte word atomically; every x86-64 processor since 2006 can.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_options(tally_build INTERFACE -mcx16)
+endif()
 target_compile_features(tally_build INTERFACE cxx_std_20)
 target_link_libraries(tally_build INTERFACE tally_warnings)
 if(TORCHTALLY_SANITIZE)

@@ -54,6 +54,8 @@ endif()
 # tally_use_torch(<target>): links LibTorch and uses the precompiled header of hooks/torch, which
 # asks for the same code generation flags everywhere.
 function(tally_use_torch target)
+  # CMake gives programs -fPIE, which the header does not fit.
+  target_compile_options(${target} PRIVATE -fPIC)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON
     CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   target_link_libraries(${target} PRIVATE torchtally_torch)

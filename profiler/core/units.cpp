@@ -29,7 +29,7 @@ std::string format_bytes(int64_t bytes) {
 std::string format_integer(int64_t value) {
   std::string digits = fmt::format("{}", value);
   const size_t first = digits[0] == '-' ? 1 : 0;
-  for (size_t at = digits.size(); at > first + 3; at -= 3) digits.insert(at - 3, ",");
+  for (size_t at = digits.size(); at > first + 3; at -= 3) digits.insert(at - 3, 1, ',');
   return digits;
 }
 

@@ -61,7 +61,6 @@ void Ledger::apply(const Event& event) {
     case EventKind::kEdgeEnd: return on_edge_end(event);
     case EventKind::kBackwardEnd: {
       ThreadState& state = thread(event);
-      state.backward_since_update = true;
       if (event.flags & kNested) return;
       if (step_open_) add_mark(Mark::kBackwardEnd, event);
       enter_phase(state, Phase::kOther, event);
@@ -125,14 +124,17 @@ void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
     // The backward pass before belongs to the micro-step before.
     if (step_open_) micro_step_ = micro_steps_;
   }
-  if (phase == Phase::kOptimizer) state.backward_since_update = true;
+  if (state.phase == Phase::kOptimizer) state.backward_since_update = phase == Phase::kBackward;
   state.phase = phase;
   if (step_open_ && event.thread == step_thread_) move_phase_span(phase, event);
 }
 
 // What a top-level operator outside any backward pass says about the phase.
 Phase Ledger::phase_outside_backward(const ThreadState& state, const Event& event) const {
-  if (!(event.flags & kGradMode)) return state.phase;  // its reads decide (on_read)
+  if (!(event.flags & kGradMode)) {  // its reads decide (on_read)
+    const bool in_backward = state.phase == Phase::kBackward || state.phase == Phase::kRecompute;
+    return in_backward ? Phase::kOther : state.phase;
+  }
   if (event.flags & kNeedsGrad) return Phase::kForward;
   switch (state.phase) {
     case Phase::kForward:  // between two layers: a mask, a position table
@@ -155,6 +157,7 @@ void Ledger::on_frame_enter(const Event& event) {
   if (event.kind == EventKind::kScopeEnter) {
     frame.module = {event.id};
   } else if (event.kind == EventKind::kNodeEnter) {
+    state.backward_since_update = true;
     enter_phase(state, Phase::kBackward, event);
     if (const StringId* module = forward_.find(ForwardIndex::key(event.b, event.a))) {
       frame.module = *module;

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hooks/torch/cpu_allocator.h"
+
+#include <c10/core/CPUAllocator.h>
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <mutex>
+
+#include "hooks/torch/runtime.h"
+#include "profiler/core/error.h"
+#include "profiler/core/flat_map.h"
+
+namespace tally::hooks {
+namespace {
+
+// Sizes of the live blocks, by address, in shards of one lock each. A block belongs to the session
+// whose number it carries; frees of older sessions' blocks are no events of this one.
+struct LiveBlock {
+  int64_t bytes;
+  uint32_t session;
+};
+
+class CpuAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    c10::DataPtr data = previous_->allocate(bytes);
+    Context* context = recording();
+    if (!context || !data.get()) return data;  // of 0 bytes there is no block
+    if (!data.compare_exchange_deleter(previous_deleter_, &free_block)) return data;
+    const HookTimer timer;
+    add(*context, data.get(), static_cast<int64_t>(bytes), 0);
+    return data;
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_block; }
+  bool is_simple_data_ptr(const c10::DataPtr& data) const override {
+    return data.get() == data.get_context();
+  }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+
+  // nullptr, or the sentence that says why it cannot.
+  const char* install() {
+    c10::Allocator* current = c10::GetCPUAllocator();
+    if (current != this) {
+      if (!current->raw_deleter()) return "the CPU allocator in use has no plain deleter to wrap";
+      previous_ = current;
+      previous_deleter_ = current->raw_deleter();
+      c10::SetCPUAllocator(this, kPriority);
+      if (c10::GetCPUAllocator() != this) return "another CPU allocator of higher priority is installed";
+    }
+    return nullptr;
+  }
+  // Blocks of the sessions before become blocks of this one.
+  void begin_session(Context& context) {
+    const uint32_t session = session_.fetch_add(1) + 1;
+    context.log.restart_count();
+    for (Shard& shard : shards_) {
+      const std::lock_guard lock(shard.mutex);
+      shard.live.for_each([&](uint64_t pointer, LiveBlock& block) {
+        block.session = session;
+        push(context, EventKind::kAlloc, pointer, block.bytes, event_flags::kAdopted);
+      });
+    }
+  }
+  // Removes itself if it is still the current one; its blocks keep their deleter.
+  bool uninstall() {
+    if (c10::GetCPUAllocator() != this) return false;
+    c10::SetCPUAllocator(previous_, kPriority);
+    return c10::GetCPUAllocator() == previous_;
+  }
+
+  Watched adopt(c10::DataPtr& data, size_t bytes) noexcept {
+    const c10::DeleterFnPtr deleter = data.get_deleter();
+    if (deleter == &free_block) return Watched::kOurs;
+    if (deleter != previous_deleter_ || !previous_deleter_) return Watched::kForeign;
+    Context* context = recording();
+    if (!context) return Watched::kForeign;
+    const std::lock_guard lock(adoption_);
+    if (!data.compare_exchange_deleter(previous_deleter_, &free_block)) {
+      return data.get_deleter() == &free_block ? Watched::kOurs : Watched::kForeign;
+    }
+    add(*context, data.get(), static_cast<int64_t>(bytes), event_flags::kAdopted);
+    return Watched::kAdopted;
+  }
+
+  int64_t table_bytes() {
+    size_t bytes = 0;
+    for (Shard& shard : shards_) {
+      const std::lock_guard lock(shard.mutex);
+      bytes += shard.live.bytes();
+    }
+    return static_cast<int64_t>(bytes);
+  }
+
+  // A fork while another thread holds a shard would leave it locked in the child.
+  void lock_all() {
+    for (Shard& shard : shards_) shard.mutex.lock();
+  }
+  void unlock_all() {
+    for (Shard& shard : shards_) shard.mutex.unlock();
+  }
+
+ private:
+  static constexpr uint8_t kPriority = 0;
+  struct alignas(64) Shard {
+    std::mutex mutex;
+    FlatMap<LiveBlock> live;
+  };
+
+  static void free_block(void* pointer);
+
+  Shard& shard_of(const void* pointer) {
+    const auto address = reinterpret_cast<uintptr_t>(pointer);
+    return shards_[((address >> 6) ^ (address >> 14)) % shards_.size()];
+  }
+  void push(Context& context, EventKind kind, uint64_t pointer, int64_t bytes, uint8_t flags) {
+    Event event;
+    event.kind = kind;
+    event.flags = flags;
+    event.a = pointer;
+    event.b = static_cast<uint64_t>(bytes);
+    context.log.push(event, kind == EventKind::kAlloc ? bytes : -bytes);
+  }
+  void add(Context& context, void* pointer, int64_t bytes, uint8_t flags) noexcept {
+    const auto key = reinterpret_cast<uint64_t>(pointer);
+    Shard& shard = shard_of(pointer);
+    const std::lock_guard lock(shard.mutex);
+    *shard.live.insert(key).first = {bytes, session_.load(std::memory_order_relaxed)};
+    push(context, EventKind::kAlloc, key, bytes, flags);
+  }
+
+  c10::Allocator* previous_ = nullptr;
+  c10::DeleterFnPtr previous_deleter_ = nullptr;
+  std::array<Shard, 64> shards_;
+  std::atomic<uint32_t> session_{0};
+  std::mutex adoption_;
+};
+
+CpuAllocator& allocator() {
+  static auto* const instance = [] {
+    auto* made = new CpuAllocator;  // never destroyed: see the header
+    pthread_atfork([] { allocator().lock_all(); }, [] { allocator().unlock_all(); },
+                   [] {
+                     allocator().unlock_all();
+                     // The bookkeeper did not come along: the child records nothing.
+                     active_context().store(nullptr);
+                   });
+    return made;
+  }();
+  return *instance;
+}
+
+void CpuAllocator::free_block(void* pointer) {
+  CpuAllocator& self = allocator();
+  if (pointer) {  // oneDNN really frees nullptr
+    const HookTimer timer;
+    Shard& shard = self.shard_of(pointer);
+    const std::lock_guard lock(shard.mutex);
+    const auto key = reinterpret_cast<uint64_t>(pointer);
+    // Forgotten before the real free: the address may be given out again at once.
+    if (const LiveBlock* block = shard.live.find(key)) {
+      const LiveBlock gone = *block;
+      shard.live.erase(key);
+      Context* context = recording();
+      if (context && gone.session == self.session_.load(std::memory_order_relaxed)) {
+        self.push(*context, EventKind::kFree, key, gone.bytes, 0);
+      }
+    }
+  }
+  self.previous_deleter_(pointer);
+}
+
+class CpuAllocatorSource final : public Source {
+ public:
+  std::string_view name() const override { return "torch.cpu_allocator"; }
+  Availability availability() const override { return {true, {}}; }
+  void start(Context& context) override {
+    if (const char* reason = allocator().install()) {
+      throw Error("the CPU allocator cannot be watched: {}", reason);
+    }
+    allocator().begin_session(context);
+    active_context().store(&context, std::memory_order_release);
+    replaced_ = false;
+  }
+  void stop() noexcept override {
+    active_context().store(nullptr, std::memory_order_release);
+    replaced_ = !allocator().uninstall();
+  }
+  SourceStatistics statistics() const override {
+    SourceStatistics statistics;
+    statistics.nanoseconds = HookTimer::total_ns();
+    statistics.bytes = allocator().table_bytes();
+    if (replaced_) {
+      statistics.notes.push_back(
+          "Another CPU allocator was installed while recording; what it allocated is not in the books.");
+    }
+    return statistics;
+  }
+
+ private:
+  bool replaced_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Source> make_cpu_allocator_source() { return std::make_unique<CpuAllocatorSource>(); }
+
+Watched adopt(c10::DataPtr& data, size_t bytes) noexcept { return allocator().adopt(data, bytes); }
+
+}  // namespace tally::hooks

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source of memory events on the CPU: a c10::Allocator around the one that was there. Once
+// installed, the object stays for good, because the deleters of live tensors point to it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "profiler/core/source.h"
+
+namespace c10 {
+class DataPtr;
+}
+
+namespace tally::hooks {
+
+std::unique_ptr<Source> make_cpu_allocator_source();
+
+enum class Watched : uint8_t {
+  kOurs,     // allocated through us, or adopted before
+  kAdopted,  // just adopted: it was alive before the session
+  kForeign,  // another deleter: its free would never reach us
+};
+// Makes the block behind `data`, of `bytes`, one of ours if it came from the allocator that we
+// stand before. Any thread; the caller holds a reference to the storage.
+Watched adopt(c10::DataPtr& data, size_t bytes) noexcept;
+
+}  // namespace tally::hooks

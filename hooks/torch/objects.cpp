@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hooks/torch/objects.h"
+
+#include <cxxabi.h>
+#include <torch/nn/module.h>
+#include <torch/optim/optimizer.h>
+
+#include <algorithm>
+#include <mutex>
+#include <typeinfo>
+#include <unordered_set>
+#include <vector>
+
+#include "hooks/torch/optimizer_state.h"
+#include "hooks/torch/runtime.h"
+
+namespace tally::hooks {
+namespace {
+
+using WeakTensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+
+// A parameter or buffer of a watched module; does not keep its tensor alive.
+struct Watched {
+  WeakTensor tensor;
+  uint32_t index;  // into RunInfo::parameters
+  bool is_buffer;
+};
+struct WatchedOptimizer {
+  torch::optim::Optimizer* optimizer;
+  std::vector<WeakTensor> parameters;
+};
+
+WeakTensor weak(const at::Tensor& tensor) { return WeakTensor(tensor.getIntrusivePtr()); }
+at::Tensor lock(const WeakTensor& tensor) {
+  auto locked = tensor.lock();
+  return locked ? at::Tensor(std::move(locked)) : at::Tensor();
+}
+
+// "torch::nn::LinearImpl" -> "Linear", "(anonymous namespace)::BlockImpl" -> "Block".
+std::string type_name(const torch::nn::Module& module) {
+  int status = 0;
+  char* demangled = abi::__cxa_demangle(typeid(module).name(), nullptr, nullptr, &status);
+  std::string name = status == 0 && demangled ? demangled : typeid(module).name();
+  std::free(demangled);
+  const size_t colon = name.rfind("::");
+  if (colon != std::string::npos) name.erase(0, colon + 2);
+  if (name.ends_with("Impl") && name.size() > 4) name.resize(name.size() - 4);
+  return name;
+}
+
+std::string join(const std::string& prefix, const std::string& name) {
+  return prefix.empty() || name.empty() ? prefix + name : prefix + "." + name;
+}
+
+class Objects final : public ObjectSource {
+ public:
+  std::string_view name() const override { return "torch.objects"; }
+  Availability availability() const override { return {true, {}}; }
+  void start(Context& context) override { context_ = &context; }
+
+  void watch(const torch::nn::Module& module, const std::string& prefix) override {
+    const std::lock_guard guard(mutex_);
+    for (const auto& item : module.named_modules(/*name_prefix=*/"", /*include_self=*/true)) {
+      const std::string path = join(prefix, item.key());
+      context_->directory.update([&](RunInfo& info) {
+        info.modules.push_back(
+            {context_->strings.intern(path), context_->strings.intern(type_name(*item.value()))});
+      });
+      for (const auto& own : item.value()->named_parameters(/*recurse=*/false)) {
+        add(own.value(), path, own.key(), false);
+      }
+      for (const auto& own : item.value()->named_buffers(/*recurse=*/false)) {
+        add(own.value(), path, own.key(), true);
+      }
+    }
+    push_parameters();
+  }
+
+  void watch(torch::optim::Optimizer& optimizer) override {
+    const std::lock_guard guard(mutex_);
+    WatchedOptimizer watched{&optimizer, {}};
+    std::unordered_set<const c10::TensorImpl*> held;
+    for (const auto& group : optimizer.param_groups()) {
+      for (const at::Tensor& parameter : group.params()) {
+        watched.parameters.push_back(weak(parameter));
+        held.insert(parameter.unsafeGetTensorImpl());
+      }
+    }
+    context_->directory.update([&](RunInfo& info) {
+      const auto index = static_cast<int64_t>(info.optimizers.size());
+      info.optimizers.push_back({context_->strings.intern(optimizer_type(optimizer)),
+                                 context_->strings.intern(optimizer_recipe(optimizer)),
+                                 static_cast<int64_t>(watched.parameters.size())});
+      for (const Watched& parameter : parameters_) {
+        if (held.count(parameter.tensor._unsafe_get_target())) {
+          info.parameters[parameter.index].optimizer_index = index;
+        }
+      }
+    });
+    optimizers_.push_back(std::move(watched));
+    push_states();
+  }
+
+  void forget(const torch::optim::Optimizer& optimizer) override {
+    const std::lock_guard guard(mutex_);
+    std::erase_if(optimizers_, [&](const WatchedOptimizer& w) { return w.optimizer == &optimizer; });
+  }
+
+  void step_begin() noexcept override { walk(false); }
+  void step_end() noexcept override { walk(true); }
+  void stop() noexcept override {
+    const std::lock_guard guard(mutex_);
+    parameters_.clear();
+    optimizers_.clear();
+    storages_.clear();
+  }
+  SourceStatistics statistics() const override {
+    SourceStatistics statistics;
+    statistics.bytes = static_cast<int64_t>(parameters_.capacity() * sizeof(Watched));
+    return statistics;
+  }
+
+ private:
+  void add(const at::Tensor& tensor, const std::string& path, const std::string& own, bool is_buffer) {
+    if (!tensor.defined()) return;
+    ParameterInfo info;
+    info.name = context_->strings.intern(join(path, own));
+    info.module = context_->strings.intern(path);
+    const TensorTable::Entry entry = context_->tensors.entry(describe(*context_, tensor));
+    info.dtype = entry.dtype;
+    info.shape = entry.shape;
+    info.elements = tensor.numel();
+    info.bytes = static_cast<int64_t>(tensor.nbytes());
+    info.trainable = !is_buffer && tensor.requires_grad();
+    info.is_buffer = is_buffer;
+    const StorageRef storage = storage_of(tensor);
+    info.shared = storage && !storages_.insert(storage.pointer).second;
+    const auto index = context_->directory.update([&](RunInfo& run) {
+      run.parameters.push_back(info);
+      return static_cast<uint32_t>(run.parameters.size() - 1);
+    });
+    parameters_.push_back({weak(tensor), index, is_buffer});
+  }
+
+  void walk(bool with_states) noexcept {
+    try {
+      const int64_t begin = now_ns();
+      const std::lock_guard guard(mutex_);
+      push_parameters();
+      if (with_states) push_states();
+      add_hook_time(now_ns() - begin);
+    } catch (...) {  // our own lists ran out of memory: this step has no names
+    }
+  }
+
+  void push_parameters() {
+    for (const Watched& watched : parameters_) {
+      const at::Tensor tensor = lock(watched.tensor);
+      if (!tensor.defined()) continue;
+      push_tensor(*context_, EventKind::kParameter, tensor, watched.index);
+      if (!watched.is_buffer && tensor.grad().defined()) {
+        push_related(*context_, EventKind::kGradient, tensor.grad(), tensor);
+      }
+    }
+  }
+
+  void push_states() {
+    for (const WatchedOptimizer& watched : optimizers_) {
+      const bool alive =
+          std::any_of(watched.parameters.begin(), watched.parameters.end(),
+                      [](const WeakTensor& parameter) { return !parameter.expired(); });
+      if (!alive) continue;  // most likely the optimizer is gone as well
+      for_each_state(*watched.optimizer,
+                     [this](const char* state_name, const at::Tensor& state, const at::Tensor& parameter) {
+                       push_related(*context_, EventKind::kState, state, parameter,
+                                    context_->strings.intern(state_name).value);
+                     });
+    }
+  }
+
+  Context* context_ = nullptr;
+  std::mutex mutex_;
+  std::vector<Watched> parameters_;
+  std::vector<WatchedOptimizer> optimizers_;
+  std::unordered_set<const void*> storages_;
+};
+
+}  // namespace
+
+std::unique_ptr<ObjectSource> ObjectSource::make() { return std::make_unique<Objects>(); }
+
+}  // namespace tally::hooks

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known of an operator or node by its name: found once, then a pointer. Any thread; the
+// table is locked only the first time that a thread meets a name.
+#pragma once
+
+#include <cstdint>
+
+#include "hooks/torch/save_rules.h"
+#include "hooks/torch/work_rules.h"
+#include "profiler/core/ids.h"
+
+namespace tally::hooks {
+
+struct OperatorName {
+  enum class Kind : uint8_t {
+    kOperator,
+    kIgnored,      // the engine's own bracket around a node
+    kAccumulate,   // the node that writes a .grad
+    kNode,
+  };
+  const char* text = nullptr;  // for comparing; lives as long as the process
+  StringId id;
+  Kind kind = Kind::kOperator;
+  bool makes_no_graph = false;  // reads a value out of the graph (item, detach): no forward pass
+  WorkRule work;
+  SaveRule save;
+};
+
+// `name` need not live on.
+const OperatorName& operator_name(StringTable& strings, const char* name) noexcept;
+
+}  // namespace tally::hooks

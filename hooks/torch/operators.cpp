@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hooks/torch/operators.h"
+
+#include <ATen/record_function.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/graph_task.h>
+
+#include <mutex>
+#include <optional>
+#include <unordered_set>
+
+#include "hooks/torch/operator_names.h"
+#include "hooks/torch/runtime.h"
+#include "hooks/torch/saved_tensors.h"
+#include "profiler/core/error.h"
+
+namespace tally::hooks {
+namespace {
+
+namespace autograd = torch::autograd;
+
+// One open callback of a thread, from its start to its end.
+struct OpenCall {
+  const OperatorName* name;
+  const SaveRow* saves;             // in the first steps: what this call should save
+  autograd::AccumulateGrad* accumulate;
+  uint32_t outer_operators;         // of a node: operators open around it
+  bool has_frame;                   // kOpEnter, kNodeEnter or kScopeEnter was pushed
+  EventKind exit;
+};
+
+// Trivial, so that it costs nothing to reach and may be touched at a thread's very end.
+struct ThreadHooks {
+  static constexpr uint32_t kDeepest = 256;
+  OpenCall calls[kDeepest];
+  uint32_t depth;            // may pass kDeepest: deeper calls are not recorded
+  uint32_t open_operators;   // inside the innermost node
+  uint32_t open_nodes;
+  int64_t last_task;
+  int64_t last_sequence;     // forward sequence number pushed last
+  uint64_t session;          // the session that `work` and the counts above belong to
+  WorkStack work;
+};
+thread_local constinit ThreadHooks thread_hooks{};
+
+std::atomic<uint64_t> session_number{0};
+std::atomic<bool> theory_wanted{false};
+
+// Tells each backward pass once, whichever thread and device comes first.
+class SeenTasks {
+ public:
+  bool insert(int64_t task) {
+    const std::lock_guard lock(mutex_);
+    if (seen_.size() >= kMost) seen_.clear();  // ids only grow; old ones do not come back
+    return seen_.insert(task).second;
+  }
+
+ private:
+  static constexpr size_t kMost = 1 << 16;
+  std::mutex mutex_;
+  std::unordered_set<int64_t> seen_;
+};
+SeenTasks& seen_tasks() {
+  static auto* const instance = new SeenTasks;
+  return *instance;
+}
+
+template <typename Visit>
+void for_each_tensor(c10::ArrayRef<const c10::IValue> values, Visit&& visit) {
+  for (const c10::IValue& value : values) {
+    if (value.isTensor()) {
+      if (value.toTensor().defined()) visit(value.toTensor());
+    } else if (value.isTensorList() || value.isList()) {
+      for (const c10::IValue& element : value.toListRef()) {
+        if (element.isTensor() && element.toTensor().defined()) visit(element.toTensor());
+      }
+    }
+  }
+}
+
+void push_expected_save(Context& context, const at::Tensor& tensor, SavedFrom from, uint32_t name) {
+  if (tensor.unsafeGetTensorImpl()->is_wrapped_number()) return;
+  if (from != SavedFrom::kCopy) {
+    return push_tensor(context, EventKind::kExpectedSave, tensor, name);
+  }
+  // Autograd keeps a clone that we never see: its own bytes, under an address that is no block's.
+  static std::atomic<uint64_t> next_copy{~uint64_t{0} - 1};
+  Event event;
+  event.kind = EventKind::kExpectedSave;
+  event.id = name;
+  event.a = next_copy.fetch_sub(2);
+  event.c = tensor.nbytes();
+  context.log.push(event);
+}
+
+void begin_backward(Context& context, ThreadHooks& hooks, int64_t task) {
+  if (hooks.last_task == task) return;
+  hooks.last_task = task;
+  if (!seen_tasks().insert(task)) return;
+  const bool nested = hooks.open_nodes > 1;  // this node is counted already
+  const int64_t begin = now_ns();
+  push_saved_tensors(context, autograd::get_current_node(), static_cast<uint64_t>(task), nested);
+  add_hook_time(now_ns() - begin);
+  autograd::Engine::get_default_engine().queue_callback([task, nested] {
+    Context* still = recording();
+    if (!still) return;
+    Event event;
+    event.kind = EventKind::kBackwardEnd;
+    event.a = static_cast<uint64_t>(task);
+    event.flags = nested ? event_flags::kNested : 0;
+    still->log.push(event);
+  });
+}
+
+void enter_node(Context& context, const at::RecordFunction& function, ThreadHooks& hooks,
+                OpenCall& call) {
+  const int64_t task = autograd::get_current_graph_task_id();
+  call.outer_operators = hooks.open_operators;
+  call.has_frame = true;
+  call.exit = EventKind::kNodeExit;
+  hooks.open_operators = 0;
+  ++hooks.open_nodes;
+  Event event;
+  event.kind = EventKind::kNodeEnter;
+  event.id = call.name->id.value;
+  event.flags = static_cast<uint8_t>(event_flags::kInGraphTask |
+                                     (c10::GradMode::is_enabled() ? event_flags::kGradMode : 0));
+  event.a = static_cast<uint64_t>(function.seqNr());
+  event.b = function.forwardThreadId();
+  event.c = static_cast<uint64_t>(task);
+  context.log.push(event);
+  for_each_tensor(function.inputs(), [&context](const at::Tensor& gradient) {
+    push_tensor(context, EventKind::kGradientFlow, gradient);
+  });
+  begin_backward(context, hooks, task);
+  if (call.name->kind == OperatorName::Kind::kAccumulate) {
+    call.accumulate = dynamic_cast<autograd::AccumulateGrad*>(autograd::get_current_node().get());
+  }
+}
+
+void enter_operator(Context& context, const at::RecordFunction& function, ThreadHooks& hooks,
+                    OpenCall& call) {
+  const OperatorName& name = *call.name;
+  const c10::ArrayRef<const c10::IValue> inputs = function.inputs();
+  const bool records = c10::GradMode::is_enabled();
+  const bool in_task = autograd::get_current_graph_task_id() >= 0;
+  const int64_t sequence = function.seqNr();
+  const bool outermost = hooks.open_operators++ == 0;
+  const Work work = name.work.none() ? Work{} : hooks.work.enter(name.work, inputs);
+  bool needs_grad = false;
+  if (records && !name.makes_no_graph) {
+    for_each_tensor(inputs, [&](const at::Tensor& t) { needs_grad = needs_grad || t.requires_grad(); });
+  }
+  if (outermost) {
+    call.has_frame = true;
+    call.exit = EventKind::kOpExit;
+    Event event;
+    event.kind = EventKind::kOpEnter;
+    event.id = name.id.value;
+    event.a = static_cast<uint64_t>(work.flops);
+    event.b = static_cast<uint64_t>(work.torch_flops);
+    event.c = static_cast<uint64_t>(work.elementwise);
+    event.flags = static_cast<uint8_t>((records ? event_flags::kGradMode : 0) |
+                                       (in_task ? event_flags::kInGraphTask : 0) |
+                                       (needs_grad ? event_flags::kNeedsGrad : 0));
+    context.log.push(event);
+    // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation.
+    if (!in_task || records) {
+      for_each_tensor(inputs, [&context](const at::Tensor& tensor) {
+        push_tensor(context, EventKind::kRead, tensor);
+      });
+    }
+  } else if (work.flops != 0 || work.torch_flops != 0 || work.elementwise != 0) {
+    Event event;
+    event.kind = EventKind::kWork;
+    event.id = name.id.value;
+    event.a = static_cast<uint64_t>(work.flops);
+    event.b = static_cast<uint64_t>(work.torch_flops);
+    event.c = static_cast<uint64_t>(work.elementwise);
+    context.log.push(event);
+  }
+  // The operator that is started last with a number makes the node of that number.
+  if (needs_grad && sequence >= 0 &&
+      (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
+    hooks.last_sequence = sequence;
+    Event event;
+    event.kind = EventKind::kForward;
+    event.a = static_cast<uint64_t>(sequence);
+    event.b = at::RecordFunction::currentThreadId();
+    event.id = static_cast<uint32_t>(work.indices);
+    context.log.push(event);
+  }
+  if (needs_grad && sequence >= 0 && !in_task && theory_wanted.load(std::memory_order_relaxed)) {
+    call.saves = saving_overload(name.save, inputs);
+    visit_saved_inputs(call.saves, inputs, [&](const at::Tensor& tensor, SavedFrom from) {
+      push_expected_save(context, tensor, from, name.id.value);
+    });
+  }
+}
+
+std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
+  Context* context = recording();
+  if (!context) return nullptr;
+  ThreadHooks& hooks = thread_hooks;
+  const uint64_t session = session_number.load(std::memory_order_relaxed);
+  if (hooks.session != session) {
+    hooks.session = session;
+    hooks.depth = hooks.open_operators = hooks.open_nodes = 0;
+    hooks.last_task = hooks.last_sequence = -1;
+    hooks.work = {};
+  }
+  if (hooks.depth++ >= ThreadHooks::kDeepest) return nullptr;
+  const HookTimer timer;
+  OpenCall& call = hooks.calls[hooks.depth - 1];
+  call = {&operator_name(context->strings, function.name()), nullptr, nullptr, 0, false,
+          EventKind::kOpExit};
+  switch (function.scope()) {
+    case at::RecordScope::BACKWARD_FUNCTION:
+      enter_node(*context, function, hooks, call);
+      break;
+    case at::RecordScope::USER_SCOPE: {
+      call.has_frame = true;
+      call.exit = EventKind::kScopeExit;
+      Event event;
+      event.kind = EventKind::kScopeEnter;
+      event.id = call.name->id.value;
+      context->log.push(event);
+      break;
+    }
+    default:
+      if (call.name->kind != OperatorName::Kind::kIgnored) {
+        enter_operator(*context, function, hooks, call);
+      }
+  }
+  return nullptr;
+}
+
+void on_end(const at::RecordFunction& function, at::ObserverContext*) {
+  ThreadHooks& hooks = thread_hooks;
+  Context* context = recording();
+  // Its start was not recorded: it was open when the session began.
+  if (hooks.depth == 0 || hooks.session != session_number.load(std::memory_order_relaxed)) return;
+  if (--hooks.depth >= ThreadHooks::kDeepest) return;
+  const OpenCall& call = hooks.calls[hooks.depth];
+  const HookTimer timer;
+  if (function.scope() == at::RecordScope::BACKWARD_FUNCTION) {
+    hooks.open_operators = call.outer_operators;
+    --hooks.open_nodes;
+    if (context && call.accumulate) {
+      const at::Tensor& variable = call.accumulate->variable;
+      push_related(*context, EventKind::kGradient, variable.grad(), variable);
+    }
+  } else if (function.scope() != at::RecordScope::USER_SCOPE &&
+             call.name->kind != OperatorName::Kind::kIgnored) {
+    --hooks.open_operators;
+    if (!call.name->work.none()) hooks.work.exit(call.name->work);
+    if (context && call.saves && function.num_outputs() > 0) {
+      const std::vector<c10::IValue>& outputs = function.outputs();
+      visit_saved_outputs(call.saves, c10::ArrayRef<const c10::IValue>(outputs.data(), outputs.size()),
+                          [&](const at::Tensor& tensor, SavedFrom from) {
+                            push_expected_save(*context, tensor, from, call.name->id.value);
+                          });
+    }
+  }
+  if (context && call.has_frame) {
+    Event event;
+    event.kind = call.exit;
+    context->log.push(event);
+  }
+}
+
+class OperatorSource final : public Source {
+ public:
+  explicit OperatorSource(OperatorOptions options) : options_(options) {}
+  ~OperatorSource() override { stop(); }
+
+  std::string_view name() const override { return "torch.operators"; }
+  Availability availability() const override { return {true, {}}; }
+  void start(Context&) override {
+    session_number.fetch_add(1);
+    steps_ = 0;
+    watch_theory(options_.theory_steps > 0);
+  }
+  void step_end() noexcept override {
+    // Outputs cost every operator something: they are asked for only while the theory is recorded.
+    if (++steps_ == options_.theory_steps) watch_theory(false);
+  }
+  void stop() noexcept override {
+    if (handle_) at::removeCallback(*handle_);
+    handle_.reset();
+    theory_wanted.store(false);
+    session_number.fetch_add(1);
+  }
+  SourceStatistics statistics() const override {
+    SourceStatistics statistics;
+    statistics.notes = unreadable_nodes();
+    return statistics;
+  }
+
+ private:
+  void watch_theory(bool wanted) {
+    if (handle_) at::removeCallback(*handle_);
+    using Scope = at::RecordScope;
+    const std::unordered_set<Scope, std::hash<Scope>> scopes{Scope::FUNCTION, Scope::BACKWARD_FUNCTION,
+                                                             Scope::USER_SCOPE};
+    handle_ = at::addGlobalCallback(at::RecordFunctionCallback(&on_start, &on_end)
+                                        .needsInputs(true)
+                                        .needsOutputs(wanted)
+                                        .scopes(scopes));
+    theory_wanted.store(wanted);
+  }
+
+  const OperatorOptions options_;
+  uint64_t steps_ = 0;
+  std::optional<at::CallbackHandle> handle_;
+};
+
+}  // namespace
+
+std::unique_ptr<Source> make_operator_source(OperatorOptions options) {
+  return std::make_unique<OperatorSource>(options);
+}
+
+}  // namespace tally::hooks

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hooks/torch/runtime.h"
+
+#include <ATen/SparseTensorImpl.h>
+#include <c10/core/StorageImpl.h>
+
+#include <ctime>
+
+#include "hooks/torch/cpu_allocator.h"
+
+namespace tally::hooks {
+namespace {
+
+std::atomic<int64_t> hook_ns{0};
+thread_local constinit uint32_t calls_of_thread = 0;
+thread_local constinit TensorTable::Cache shape_cache{};
+
+}  // namespace
+
+int64_t now_ns() noexcept {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
+}
+
+HookTimer::HookTimer() noexcept {
+  if (++calls_of_thread % kSampling == 0) begin_ns_ = now_ns();
+}
+HookTimer::~HookTimer() {
+  if (begin_ns_) add_hook_time((now_ns() - begin_ns_) * kSampling);
+}
+int64_t HookTimer::total_ns() noexcept { return hook_ns.load(std::memory_order_relaxed); }
+void add_hook_time(int64_t ns) noexcept { hook_ns.fetch_add(ns, std::memory_order_relaxed); }
+
+// As Python prints them: "float32", "bfloat16".
+void prepare(Context& context) {
+  std::vector<std::string> names;
+  for (int code = 0; code < static_cast<int>(c10::ScalarType::NumOptions); ++code) {
+    names.push_back(c10::getDtypeNames(static_cast<c10::ScalarType>(code)).first);
+  }
+  context.tensors.set_dtype_names(std::move(names));
+}
+
+StorageRef storage_of(const at::Tensor& tensor) noexcept {
+  StorageRef ref;
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  if (!tensor.defined() || !impl->has_storage() || !impl->device().is_cpu()) return ref;
+  c10::StorageImpl* storage = impl->unsafe_storage().unsafeGetStorageImpl();
+  if (!storage) return ref;
+  c10::DataPtr& data = storage->_mutable_data_ptr_no_checks();
+  if (!data.get() || storage->sym_nbytes().is_heap_allocated()) return ref;
+  const auto bytes = static_cast<int64_t>(storage->sym_nbytes().as_int_unchecked());
+  if (bytes == 0) return ref;
+  ref.pointer = data.get();
+  ref.bytes = bytes;
+  ref.foreign = adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
+  return ref;
+}
+
+TensorId describe(Context& context, const at::Tensor& tensor) noexcept {
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  if (!tensor.defined() || impl->has_symbolic_sizes_strides() || tensor.is_nested()) return {};
+  const at::IntArrayRef sizes = impl->sizes();
+  return context.tensors.intern(shape_cache, static_cast<uint8_t>(tensor.scalar_type()),
+                                {sizes.data(), sizes.size()});
+}
+
+namespace {
+
+// Calls visit(tensor) for each part of `tensor` that can have a storage.
+template <typename Visit>
+void for_each_part(const at::Tensor& tensor, Visit&& visit) noexcept {
+  if (!tensor.defined()) return;
+  if (tensor.layout() == at::kSparse) {
+    const auto* sparse = static_cast<const at::SparseTensorImpl*>(tensor.unsafeGetTensorImpl());
+    visit(sparse->indices());
+    visit(sparse->values());
+  } else {
+    visit(tensor);
+  }
+}
+
+void push(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id, uint8_t flags,
+          const StorageRef& storage, uint64_t c) noexcept {
+  Event event;
+  event.kind = kind;
+  event.flags = static_cast<uint8_t>(flags | (storage.foreign ? event_flags::kForeign : 0));
+  event.id = id;
+  event.a = reinterpret_cast<uint64_t>(storage.pointer);
+  event.b = describe(context, tensor).value;
+  event.c = c;
+  context.log.push(event);
+}
+
+}  // namespace
+
+void push_tensor(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id,
+                 uint8_t flags) noexcept {
+  for_each_part(tensor, [&](const at::Tensor& part) {
+    const StorageRef storage = storage_of(part);
+    if (storage) push(context, kind, part, id, flags, storage, static_cast<uint64_t>(storage.bytes));
+  });
+}
+
+void push_related(Context& context, EventKind kind, const at::Tensor& tensor,
+                  const at::Tensor& parameter, uint32_t id) noexcept {
+  const StorageRef of = storage_of(parameter);
+  for_each_part(tensor, [&](const at::Tensor& part) {
+    const StorageRef storage = storage_of(part);
+    if (storage) push(context, kind, part, id, 0, storage, reinterpret_cast<uint64_t>(of.pointer));
+  });
+}
+
+}  // namespace tally::hooks

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the hooks of this folder share: the session they write to, and small helpers to describe a
+// tensor in an event. The hooks stay in the process for good; without a session they do nothing.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "profiler/core/source.h"
+
+namespace tally::hooks {
+
+// The session's context, or null while none records. Set by the sources' start and stop.
+inline std::atomic<Context*>& active_context() {
+  static std::atomic<Context*> context{nullptr};
+  return context;
+}
+inline Context* recording() noexcept { return active_context().load(std::memory_order_acquire); }
+
+// Before the first session: tells the tensor table the names of LibTorch's dtypes.
+void prepare(Context& context);
+
+// Where a tensor's bytes are: the start of its storage. Nothing for a tensor without a storage of
+// its own on the CPU (undefined, sparse, opaque, meta, another device) and for an empty one.
+struct StorageRef {
+  void* pointer = nullptr;
+  int64_t bytes = 0;
+  bool foreign = false;  // bypasses the allocator: from_blob, numpy, shared memory, mmap
+  explicit operator bool() const { return pointer != nullptr; }
+};
+StorageRef storage_of(const at::Tensor& tensor) noexcept;
+
+// dtype and shape; 0 where they cannot be asked safely.
+TensorId describe(Context& context, const at::Tensor& tensor) noexcept;
+
+// Pushes evidence about `tensor`: fills a, b, c and kForeign, and adopts a block that was alive
+// before the session. Sparse gradients give one event for their indices and one for their values.
+void push_tensor(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id = 0,
+                 uint8_t flags = 0) noexcept;
+
+// The same for a tensor that belongs to a parameter (its gradient, its optimizer state): c is the
+// parameter's address, 0 for none.
+void push_related(Context& context, EventKind kind, const at::Tensor& tensor,
+                  const at::Tensor& parameter, uint32_t id = 0) noexcept;
+
+// Time spent in our hooks on the program's threads: one call in kSampling is timed.
+class HookTimer {
+ public:
+  static constexpr uint32_t kSampling = 64;
+  HookTimer() noexcept;
+  ~HookTimer();
+  HookTimer(const HookTimer&) = delete;
+  HookTimer& operator=(const HookTimer&) = delete;
+  static int64_t total_ns() noexcept;
+
+ private:
+  int64_t begin_ns_ = 0;
+};
+// Books a whole span, for the rare and long calls (the walk over a graph).
+void add_hook_time(int64_t ns) noexcept;
+int64_t now_ns() noexcept;
+
+}  // namespace tally::hooks

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hooks/torch/saved_tensors.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/saved_variable.h>
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <typeinfo>
+#include <unordered_set>
+#include <vector>
+
+#include "hooks/torch/operator_names.h"
+#include "hooks/torch/runtime.h"
+
+namespace tally::hooks {
+
+template struct SavedVariablesAccess<&torch::dynamo::autograd::TensorArgs::_saved_variables>;
+
+namespace {
+
+namespace autograd = torch::autograd;
+namespace dyn = torch::dynamo::autograd;
+
+struct Unreadable {
+  std::mutex mutex;
+  std::map<std::string, uint64_t> reasons;  // "PackedNode: why" -> nodes
+};
+Unreadable& unreadable() {
+  static auto* const instance = new Unreadable;
+  return *instance;
+}
+
+// Python's lock, where this process has an interpreter: reading a Python node counts references.
+// Nothing of Python is linked. Never taken while a lock of ours is held.
+class PythonLock {
+ public:
+  PythonLock() noexcept {
+    using IsInitialized = int (*)();
+    using Ensure = int (*)();
+    const auto is_initialized =
+        reinterpret_cast<IsInitialized>(dlsym(RTLD_DEFAULT, "Py_IsInitialized"));
+    if (!is_initialized || !is_initialized()) return;
+    const auto ensure = reinterpret_cast<Ensure>(dlsym(RTLD_DEFAULT, "PyGILState_Ensure"));
+    release_ = reinterpret_cast<Release>(dlsym(RTLD_DEFAULT, "PyGILState_Release"));
+    if (!ensure || !release_) return;
+    state_ = ensure();
+    held_ = true;
+  }
+  ~PythonLock() {
+    if (held_) release_(state_);
+  }
+  PythonLock(const PythonLock&) = delete;
+  PythonLock& operator=(const PythonLock&) = delete;
+  bool held() const { return held_; }
+
+ private:
+  using Release = void (*)(int);
+  Release release_ = nullptr;
+  int state_ = 0;
+  bool held_ = false;
+};
+
+class Walk {
+ public:
+  Walk(Context& context, bool python) : context_(context), python_(python) {}
+
+  void run(const NodePtr& root) {
+    visit(root);
+    while (!open_.empty()) {
+      const NodePtr node = std::move(open_.back());
+      open_.pop_back();
+      ++nodes_;
+      read(node);
+      for (const autograd::Edge& edge : node->next_edges()) visit(edge.function);
+    }
+  }
+  uint64_t nodes() const { return nodes_; }
+  uint64_t failed() const { return failed_; }
+
+ private:
+  // A throw costs most of a millisecond (c10::Error takes a stack trace): after this many in one
+  // walk the rest is not tried.
+  static constexpr uint64_t kMostFailures = 8;
+
+  void visit(const NodePtr& node) {
+    if (node && seen_.insert(node.get()).second) open_.push_back(node);
+  }
+
+  void read(const NodePtr& node) {
+    if (const auto* leaf = dynamic_cast<autograd::AccumulateGrad*>(node.get())) {
+      push_tensor(context_, EventKind::kLeaf, leaf->variable);
+      return;
+    }
+    const bool is_python = std::strstr(typeid(*node).name(), "PyNode") != nullptr;
+    if (is_python && !python_) return give_up(*node, "needs Python's lock, which was not found");
+    if (failed_ >= kMostFailures) return give_up(*node, "not tried after other nodes failed");
+    dyn::AutogradCompilerCall call(dyn::SizeInput::STATIC);
+    dyn::NodeCall node_call(0, node);
+    dyn::CompiledNodeArgs args(call, node_call);
+    try {
+      node->compiled_args(args);
+    } catch (const std::exception& error) {
+      const std::string_view what = error.what();
+      give_up(*node, what.substr(0, what.find_first_of(".\n")));
+    }
+    push_collected(call, *node);
+  }
+
+  // Also of a node that threw: what was read before is kept.
+  void push_collected(dyn::AutogradCompilerCall& call, const autograd::Node& node) {
+    auto& saved = call.tensor_args.*saved_variables_member();
+    if (saved.empty() && call.tensor_args.inputs.empty()) return;
+    const uint32_t name = operator_name(context_.strings, node.name().c_str()).id.value;
+    std::unordered_set<const c10::TensorImpl*> of_saved_variables;
+    for (const auto& [variable, argument] : saved) {
+      if (argument->defined()) {
+        of_saved_variables.insert(
+            call.tensor_args.inputs[argument->index()].unsafeGetTensorImpl());
+      }
+      const auto raw = variable->get_raw_data();
+      if (!raw.has_value() || !raw->defined()) continue;
+      const bool is_number = raw->unsafeGetTensorImpl()->is_wrapped_number();
+      push_tensor(context_, EventKind::kSaved, *raw, name, is_number ? event_flags::kNumber : 0);
+    }
+    // Tensors that the node holds in another way, such as ctx->saved_data of a C++ function.
+    for (const at::Tensor& tensor : call.tensor_args.inputs) {
+      if (of_saved_variables.count(tensor.unsafeGetTensorImpl())) continue;
+      push_tensor(context_, EventKind::kSaved, tensor, name, event_flags::kPlain);
+    }
+  }
+
+  void give_up(const autograd::Node& node, std::string_view reason) {
+    ++failed_;
+    Unreadable& all = unreadable();
+    const std::lock_guard lock(all.mutex);
+    ++all.reasons[fmt::format("{}: {}", node.name(), reason)];
+  }
+
+  Context& context_;
+  const bool python_;
+  uint64_t nodes_ = 0;
+  uint64_t failed_ = 0;
+  std::unordered_set<const autograd::Node*> seen_;
+  std::vector<NodePtr> open_;
+};
+
+void push_edge(Context& context, EventKind kind, uint64_t graph_task, bool nested, uint64_t nodes,
+               uint64_t failed) {
+  Event event;
+  event.kind = kind;
+  event.flags = nested ? event_flags::kNested : 0;
+  event.a = graph_task;
+  event.b = nodes;
+  event.c = failed;
+  context.log.push(event);
+}
+
+}  // namespace
+
+void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_task,
+                        bool nested) noexcept {
+  try {
+    const PythonLock python;
+    Walk walk(context, python.held());
+    push_edge(context, EventKind::kEdgeBegin, graph_task, nested, 0, 0);
+    walk.run(root);
+    push_edge(context, EventKind::kEdgeEnd, graph_task, nested, walk.nodes(), walk.failed());
+  } catch (...) {  // out of memory for our own lists: the edge stays without an end
+  }
+}
+
+std::vector<std::string> unreadable_nodes() {
+  Unreadable& all = unreadable();
+  const std::lock_guard lock(all.mutex);
+  std::vector<std::string> sentences;
+  for (const auto& [reason, nodes] : all.reasons) {
+    sentences.push_back(fmt::format("{} node(s) of the backward graph could not be read: {}.", nodes, reason));
+  }
+  return sentences;
+}
+
+}  // namespace tally::hooks

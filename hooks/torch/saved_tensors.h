@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What autograd really keeps: reads every SavedVariable of a graph, without unpacking it, without
+// running user code, without changing the graph.
+#pragma once
+
+#include <cstdint>
+
+#include "hooks/torch/torch_version.h"
+#include "profiler/core/source.h"
+
+namespace tally::hooks {
+
+// Pushes kEdgeBegin, a kSaved for each saved tensor, a kLeaf for each leaf, kEdgeEnd. Called at the
+// first node of a backward pass, on its thread, before anything of the graph is released.
+void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_task,
+                        bool nested) noexcept;
+
+// Nodes that could not be read so far, by reason; sentences.
+std::vector<std::string> unreadable_nodes();
+
+}  // namespace tally::hooks

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/api/options.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "profiler/core/error.h"
+#include "profiler/core/units.h"
+
+namespace tally {
+namespace {
+
+int64_t parse_count(std::string_view text, std::string_view name) {
+  int64_t value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc{} || end != text.data() + text.size() || value < 0) {
+    throw Error("{} must be a whole number of steps, not '{}'", name, text);
+  }
+  return value;
+}
+
+bool parse_switch(std::string_view text, std::string_view name) {
+  if (text == "1" || text == "true" || text == "on") return true;
+  if (text == "0" || text == "false" || text == "off") return false;
+  throw Error("{} must be 0 or 1, not '{}'", name, text);
+}
+
+}  // namespace
+
+Options apply_environment(Options options) {
+  constexpr std::string_view kPrefix = "TORCHTALLY_";
+  for (char** entry = environ; entry && *entry; ++entry) {
+    const std::string_view line = *entry;
+    if (!line.starts_with(kPrefix)) continue;
+    const size_t equals = line.find('=');
+    const std::string_view name = line.substr(0, equals);
+    const std::string value(line.substr(equals + 1));
+    if (name == "TORCHTALLY_RECORDING") {
+      options.recording = value;
+    } else if (name == "TORCHTALLY_REPORT") {
+      options.report = value;
+    } else if (name == "TORCHTALLY_DETAIL") {
+      options.detail_steps = parse_count(value, name);
+    } else if (name == "TORCHTALLY_BUDGET") {
+      options.budget_bytes = parse_bytes(value, std::string(name));
+    } else if (name == "TORCHTALLY_ENABLED") {
+      options.enabled = parse_switch(value, name);
+    } else if (name != "TORCHTALLY_TORCH") {  // where scripts/setup finds LibTorch
+      throw Error("{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
+                  "_BUDGET and _ENABLED)", name);
+    }
+  }
+  if (options.enabled && options.recording.empty()) {
+    throw Error("the path of the recording is empty; give Options::recording or TORCHTALLY_RECORDING");
+  }
+  return options;
+}
+
+}  // namespace tally

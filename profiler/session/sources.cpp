@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/session/sources.h"
+
+#include "hooks/torch/cpu_allocator.h"
+#include "hooks/torch/objects.h"
+#include "hooks/torch/operators.h"
+
+namespace tally {
+
+Sources make_sources(const SourceOptions& options) {
+  Sources sources;
+  auto objects = hooks::ObjectSource::make();
+  sources.objects = objects.get();
+  sources.all.push_back(hooks::make_cpu_allocator_source());
+  sources.all.push_back(std::move(objects));
+  sources.all.push_back(hooks::make_operator_source({options.theory_steps}));
+  return sources;
+}
+
+}  // namespace tally

@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "profiler/analysis/metrics.h"
+
 namespace tally::reports {
 namespace {
 
@@ -212,6 +214,11 @@ std::string render_json(const Summary& summary) {
   for (const analysis::Device& d : summary.devices) {
     devices.push_back({{"id", d.id}, {"name", d.name}, {"memory_bytes", d.memory_bytes}});
   }
+  Json metrics = Json::array();
+  for (const analysis::Metric& m : analysis::kMetrics) {
+    metrics.push_back(
+        {{"key", m.key}, {"title", m.title}, {"unit", m.unit}, {"meaning", m.meaning}});
+  }
   const Json out{{"schema", summary.schema},
                  {"headline", summary.headline},
                  {"run", run(summary)},
@@ -229,7 +236,8 @@ std::string render_json(const Summary& summary) {
                  {"unknown",
                   {{"unattributed_bytes", summary.unattributed_bytes},
                    {"dropped_events", summary.dropped_events},
-                   {"notes", summary.notes}}}};
+                   {"notes", summary.notes}}},
+                 {"metrics", std::move(metrics)}};
   // Names may be broken UTF-8, which JSON cannot hold.
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -143,7 +143,7 @@ void Text::marks() {
   const Unit unit = unit_for(device_->peak.bytes);
   heading(fmt::format("Books of step {} on {}, in {}; {}", step_.index, clean(device_->device),
                       unit.name, "sum = what the ledger holds, difference in bytes"));
-  std::string header = fit("", 17);
+  std::string header = fit("", 16);
   for (const Column& column : kColumns) header += fit(column.title, 9, true);
   line(header + fit("other", 9, true) + fit(analysis::metric("bytes").title, 9, true) +
        fit(analysis::metric("allocator_bytes").title, 10, true) +
@@ -160,7 +160,7 @@ void Text::marks() {
   for (const auto* mark : shown) {
     std::string name(title(mark->mark));
     if (step_.micro_steps > 1) name += fmt::format(" {}", mark->micro_step);
-    std::string row = fit(name, 17);
+    std::string row = fit(name, 16);
     int64_t other = mark->bytes;
     for (const Column& column : kColumns) {
       const int64_t bytes = in_column(mark->roles, column);

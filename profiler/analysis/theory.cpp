@@ -232,8 +232,11 @@ std::optional<int> state_factor(const std::string& recipe) {
   const size_t end = recipe.find('-');
   const auto base = kBase.find(recipe.substr(0, end));
   if (base == kBase.end()) return std::nullopt;
-  // Each of "-momentum", "-amsgrad", "-centered" keeps one more.
-  return base->second + static_cast<int>(std::count(recipe.begin(), recipe.end(), '-'));
+  int factor = base->second;
+  for (const char* option : {"-momentum", "-amsgrad", "-centered"}) {  // each keeps one more
+    factor += recipe.find(option) != std::string::npos;
+  }
+  return factor;
 }
 
 TheoryRow Theory::optimizer_row() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -64,6 +65,13 @@ std::string render(const analysis::Summary& summary, const ReportFlags& flags) {
   return reports::render_text(summary, text_options(flags));
 }
 
+// What CLI11 asks of a check: "", or what is wrong. Alone it would take -1 for a huge number.
+std::string step_number(const std::string& text) {
+  const bool digits =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return digits && !text.empty() && text.size() < 19 ? "" : "'" + text + "' is no number of a step";
+}
+
 void report(const ReportFlags& flags) {
   std::error_code error;
   if (!flags.output.empty() && std::filesystem::equivalent(flags.recording, flags.output, error)) {
@@ -96,6 +104,7 @@ void add_report_verb(CLI::App& app) {
       ->type_name("FILE");
   verb->add_option("--step", flags->step,
                    "Explain this step; default: the one with the highest peak")
+      ->check(step_number)
       ->type_name("N");
   verb->add_option("--color", flags->color, "auto, always or never; auto obeys NO_COLOR")
       ->check(CLI::IsMember({"auto", "always", "never"}))

@@ -373,7 +373,7 @@ void Writer::finish(const RunEnd& end) {
 
 std::string Writer::problem() const {
   if (impl_->problem().empty()) return "";
-  return fmt::format("not everything could be recorded: {} ({} steps are missing)",
+  return fmt::format("not everything could be recorded: {} (steps that are missing: {})",
                      impl_->problem(), impl_->lost_steps());
 }
 

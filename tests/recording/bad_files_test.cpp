@@ -238,7 +238,7 @@ TEST_F(BadFiles, AFullDiskIsRememberedAndEarlierStepsStay) {
     std::printf("%s\n", writer.problem().c_str());
     return !back.steps.empty() && missing > 0 &&
            writer.problem().starts_with("not everything could be recorded: ") &&
-           writer.problem().ends_with("(" + std::to_string(missing) + " steps are missing)");
+           writer.problem().ends_with("(steps that are missing: " + std::to_string(missing) + ")");
   }));
 }
 

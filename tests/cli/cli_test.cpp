@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program itself, run as a user runs it: exit codes, sentences, and that nothing half-written
+// stays behind.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/synthetic_run.h"
+#include "tests/support/temporary_folder.h"
+
+namespace tally {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override {
+    run_.end.notes = {"A note."};
+    test::write_recording(run_, good_);
+    chmod(folder_.path().c_str(), 0755);
+  }
+  // `nobody`: as a user who may write nowhere, also when the tests run as root.
+  Outcome torchtally(std::vector<std::string> arguments, const std::string& out_to = "",
+                     bool nobody = false) {
+    const std::string out = out_to.empty() ? folder_ / "stdout" : out_to;
+    const std::string err = folder_ / "stderr";
+    const pid_t child = fork();
+    if (child == 0) {
+      const int out_file = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+      const int err_file = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+      dup2(out_file, STDOUT_FILENO);
+      dup2(err_file, STDERR_FILENO);
+      if (nobody && geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) _exit(99);
+      arguments.insert(arguments.begin(), "torchtally");
+      std::vector<char*> argv;
+      for (std::string& argument : arguments) argv.push_back(argument.data());
+      argv.push_back(nullptr);
+      execv(TORCHTALLY_PROGRAM, argv.data());
+      _exit(98);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    Outcome outcome;
+    if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
+    if (out_to.empty()) outcome.out = test::read_bytes(out);
+    outcome.err = test::read_bytes(err);
+    return outcome;
+  }
+  // Exit code 2, nothing on stdout, and exactly one line on stderr.
+  void expect_sentence(const std::vector<std::string>& arguments, const std::string& sentence) {
+    const Outcome outcome = torchtally(arguments);
+    EXPECT_EQ(outcome.code, 2) << sentence;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_EQ(outcome.err, "torchtally: " + sentence + "\n");
+  }
+
+  const test::TemporaryFolder folder_;
+  const std::string good_ = folder_ / "run.tally";
+  test::SyntheticRun run_ = test::make_synthetic_run();
+};
+
+TEST_F(Cli, ReportsAsTextByDefault) {
+  const Outcome outcome = torchtally({"report", good_});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_THAT(outcome.out, StartsWith("Peak 9.6 MiB in step 1, backward, after lm_head;"));
+  EXPECT_THAT(outcome.out, testing::Not(HasSubstr("\x1b"))) << "a file is no terminal";
+  EXPECT_THAT(torchtally({"report", good_, "--color", "always"}).out, HasSubstr("\x1b[38;2;"));
+  EXPECT_THAT(torchtally({"report", good_, "--step", "0"}).out, HasSubstr(" in step 0, optimizer"));
+}
+
+TEST_F(Cli, WritesTheFormatThatTheNameSays) {
+  EXPECT_EQ(torchtally({"report", good_, "-o", folder_ / "r.json"}).code, 0);
+  EXPECT_EQ(json::parse(test::read_bytes(folder_ / "r.json"))["run"]["ended"], "clean");
+  EXPECT_EQ(torchtally({"report", good_, "-o", folder_ / "r.html"}).code, 0);
+  EXPECT_THAT(test::read_bytes(folder_ / "r.html"), HasSubstr("<html"));
+  EXPECT_EQ(torchtally({"report", good_, "-o", folder_ / "r.txt"}).code, 0);
+  EXPECT_THAT(test::read_bytes(folder_ / "r.txt"), StartsWith("Peak"));
+  EXPECT_EQ(torchtally({"report", good_, "-o", folder_ / "r.txt", "--format", "json"}).code, 0);
+  EXPECT_TRUE(json::accept(test::read_bytes(folder_ / "r.txt")));
+  EXPECT_EQ(json::parse(torchtally({"report", good_, "--format", "json"}).out)["shown"], 1);
+}
+
+TEST_F(Cli, WithoutArgumentsHelpGoesToStderr) {
+  const Outcome outcome = torchtally({});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, HasSubstr("report"));
+  EXPECT_THAT(outcome.err, HasSubstr("info"));
+}
+
+TEST_F(Cli, EveryVerbHasHelpWithExamples) {
+  EXPECT_EQ(torchtally({"--help"}).code, 0);
+  for (const char* verb : {"report", "info"}) {
+    const Outcome outcome = torchtally({verb, "--help"});
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_EQ(outcome.err, "");
+    EXPECT_THAT(outcome.out, HasSubstr("Examples:\n  torchtally " + std::string(verb)));
+  }
+  EXPECT_THAT(torchtally({"--version"}).out, StartsWith("torchtally 0."));
+}
+
+TEST_F(Cli, WrongUseIsOneSentence) {
+  expect_sentence({"frobnicate"},
+                  "the following argument was not expected: frobnicate; see 'torchtally --help'");
+  expect_sentence({"report"}, "recording is required; see 'torchtally report --help'");
+  expect_sentence(
+      {"report", good_, "--frob"},
+      "the following argument was not expected: --frob; see 'torchtally report --help'");
+  expect_sentence({"report", good_, "--step", "two"},
+                  "--step: 'two' is no number of a step; see 'torchtally report --help'");
+  expect_sentence({"report", good_, "--step", "-1"},
+                  "--step: '-1' is no number of a step; see 'torchtally report --help'");
+  expect_sentence({"report", good_, "--format", "pdf"},
+                  "--format: pdf not in {text,json,html}; see 'torchtally report --help'");
+  expect_sentence({"report", good_, "--step", "9"},
+                  good_ + " has no step 9: it holds 4 steps, 0 to 3");
+}
+
+TEST_F(Cli, BadFilesAreOneSentence) {
+  const std::string x = folder_ / "x.tally";
+  expect_sentence({"report", x}, x + " does not exist");
+  expect_sentence({"info", x}, x + " does not exist");
+  expect_sentence({"report", folder_.path()}, folder_.path() + " is a folder, not a recording");
+  test::write_bytes(x, "");
+  expect_sentence({"report", x}, x + " is empty: nothing was recorded in it");
+  test::write_bytes(x, "no recording");
+  expect_sentence({"report", x}, x + " is not a recording: no SQLite file");
+  const std::string whole = test::read_bytes(good_);
+  test::write_bytes(x, whole.substr(0, whole.size() / 2));
+  expect_sentence({"report", x}, x + " is damaged: database disk image is malformed");
+}
+
+TEST_F(Cli, NothingIsHalfWritten) {
+  const std::string target = folder_ / "no/such/folder/report.html";
+  expect_sentence({"report", good_, "-o", target},
+                  "cannot write " + target + ": No such file or directory");
+  expect_sentence({"report", good_, "-o", folder_.path()},
+                  "cannot write " + folder_.path() + ": it is a folder");
+  const std::string before = test::read_bytes(good_);
+  expect_sentence({"report", good_, "-o", good_},
+                  "cannot write " + good_ + ": it is the recording itself");
+  EXPECT_EQ(test::read_bytes(good_), before);
+  expect_sentence({"report", folder_ / "none.tally", "-o", folder_ / "report.html"},
+                  folder_ / "none.tally does not exist");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "report.html"));
+
+  const Outcome outcome = torchtally({"report", good_, "-o", folder_ / "report.html"}, "", true);
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.err,
+            "torchtally: cannot write " + (folder_ / "report.html") + ": Permission denied\n");
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    files += entry.path().extension() != ".tally";
+  }
+  EXPECT_EQ(files, 2u) << "stdout and stderr of this test";
+}
+
+TEST_F(Cli, AFullOutputIsAnError) {
+  const Outcome outcome = torchtally({"report", good_}, "/dev/full");
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.err,
+            "torchtally: cannot write to the standard output: No space left on device\n");
+}
+
+TEST_F(Cli, InfoOfTheProgramAndOfARecording) {
+  const json program = json::parse(torchtally({"info", "--json"}).out);
+  EXPECT_EQ(program["torchtally"]["recording_schema"], 1);
+  EXPECT_THAT(program["torchtally"]["sqlite"].get<std::string>(), StartsWith("3."));
+  EXPECT_FALSE(program.contains("run"));
+  const json run = json::parse(torchtally({"info", good_, "--json"}).out)["run"];
+  EXPECT_EQ(run["steps"], 4);
+  EXPECT_EQ(run["ended"], "clean");
+  EXPECT_EQ(run["versions"]["torch"], "2.11.0");
+  EXPECT_EQ(run["command"][4], "it's \"a\" <file>");
+  const Outcome text = torchtally({"info", good_});
+  EXPECT_EQ(text.code, 0);
+  EXPECT_THAT(text.out, HasSubstr("\n  cuda                  not available: built without CUDA\n"));
+  EXPECT_THAT(text.out, HasSubstr("\n  steps                 4\n"));
+}
+
+}  // namespace
+}  // namespace tally

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fixed keys of the JSON, and exact numbers under them.
+#include "reports/json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "profiler/analysis/build.h"
+#include "tests/support/synthetic_run.h"
+
+namespace tally::reports {
+namespace {
+
+using nlohmann::json;
+using testing::IsSubsetOf;
+
+std::vector<std::string> keys(const json& object) {
+  std::vector<std::string> out;
+  for (const auto& [key, value] : object.items()) out.push_back(key);
+  return out;
+}
+void expect_keys(const json& object, const std::vector<std::string>& fixed) {
+  EXPECT_THAT(fixed, IsSubsetOf(keys(object)));
+}
+
+class JsonReport : public testing::Test {
+ protected:
+  static json render(const recording::Run& run, const analysis::SummaryOptions& options = {}) {
+    return json::parse(render_json(analysis::build_summary(run, options)));
+  }
+  recording::Run run_ = test::make_synthetic_run().as_recorded();
+};
+
+TEST_F(JsonReport, TheFixedKeysAreThere) {
+  const json out = render(run_);
+  expect_keys(out, {"schema", "run", "devices", "parameters", "steps", "modules", "peak_blocks",
+                    "theory", "verdicts", "unknown"});
+  EXPECT_EQ(out["schema"], 1);
+  expect_keys(out["run"], {"started", "command", "torch", "ended", "versions", "overhead"});
+  expect_keys(out["run"]["overhead"], {"seconds", "bytes"});
+  expect_keys(out["devices"][0], {"id", "name", "memory_bytes"});
+  expect_keys(out["parameters"], {"count", "bytes", "trainable"});
+  const json& step = out["steps"][1];
+  expect_keys(step, {"index", "devices", "flops", "seconds"});
+  expect_keys(step["flops"], {"forward", "backward", "recompute", "optimizer", "source"});
+  const json& cpu = step["devices"]["cpu"];
+  expect_keys(cpu, {"peak", "marks", "temporaries"});
+  expect_keys(cpu["peak"], {"bytes", "phase", "module", "operator", "micro_step", "roles"});
+  expect_keys(cpu["marks"][1], {"name", "micro_step", "bytes", "roles", "saved_bytes",
+                                "saved_parameter_bytes", "allocator_bytes", "difference"});
+  expect_keys(cpu["temporaries"], {"forward_peak", "backward_peak", "optimizer_peak"});
+  expect_keys(out["modules"][0], {"name", "type", "bytes", "flops"});
+  expect_keys(out["peak_blocks"][0], {"bytes", "role", "saved", "module", "operator", "dtype",
+                                      "shape", "phase", "source"});
+  expect_keys(out["theory"][0], {"key", "measured", "expected", "deviation", "formula", "cause"});
+  expect_keys(out["verdicts"][0], {"kind", "verdict", "evidence", "bytes"});
+  expect_keys(out["unknown"], {"unattributed_bytes", "notes"});
+}
+
+TEST_F(JsonReport, BytesAndFlopsAreExactIntegers) {
+  const json out = render(run_);
+  const json& cpu = out["steps"][1]["devices"]["cpu"];
+  EXPECT_EQ(cpu["peak"]["bytes"].dump(), "10022020");
+  EXPECT_EQ(cpu["peak"]["roles"]["activation"].dump(), "4152320");
+  EXPECT_EQ(cpu["peak"]["roles"]["workspace"].dump(), "0");
+  EXPECT_FALSE(cpu["peak"]["roles"].contains("cached"));
+  EXPECT_EQ(out["steps"][1]["flops"]["forward"].dump(), "119537664");
+  EXPECT_EQ(out["parameters"]["count"].dump(), "440160");
+  for (const json& mark : cpu["marks"]) {
+    int64_t sum_of_roles = 0;
+    for (const json& bytes : mark["roles"]) sum_of_roles += bytes.get<int64_t>();
+    EXPECT_EQ(sum_of_roles, mark["bytes"]);
+    EXPECT_EQ(mark["allocator_bytes"], mark["bytes"]);
+    EXPECT_EQ(mark["difference"].dump(), "0");
+  }
+  for (const json& row : out["theory"]) {
+    if (row["key"] != "gradient") continue;
+    EXPECT_EQ(row["measured"].dump(), "1760640");
+    EXPECT_EQ(row["expected"].dump(), "1760640");
+    EXPECT_EQ(row["deviation"].dump(), "0");
+  }
+}
+
+TEST_F(JsonReport, FractionsStayFractionsAndUnknownIsNull) {
+  run_.steps[1].books.operators[0].flops = 0.25;
+  run_.info.optimizers.clear();
+  const json out = render(run_);
+  EXPECT_EQ(out["steps"][1]["flops"]["forward"].get<double>(), 119537664.25);
+  for (const json& row : out["theory"]) {
+    if (row["key"] != "optimizer_state") continue;
+    EXPECT_TRUE(row["expected"].is_null());
+    EXPECT_TRUE(row["deviation"].is_null());
+  }
+}
+
+TEST_F(JsonReport, NamesStandAsRecordedAndBrokenUtf8IsReplaced) {
+  auto& strings = const_cast<StringTable&>(*run_.strings);
+  run_.info.modules.push_back({strings.intern("broken \xff\xfe"), strings.intern("")});
+  run_.steps[1].books.devices[0].peak_blocks[0].shape = strings.intern("[8, 1024, 768]");
+  const json out = render(run_);
+  std::vector<std::string> names;
+  for (const json& module : out["modules"]) names.push_back(module["name"]);
+  EXPECT_THAT(names, testing::Contains(test::kHostileName));
+  EXPECT_THAT(names, testing::Contains("broken \xEF\xBF\xBD\xEF\xBF\xBD"));
+  EXPECT_EQ(out["peak_blocks"][0]["shape"].dump(), "[8,1024,768]");
+}
+
+TEST_F(JsonReport, TheStepAskedForIsTheOneExplained) {
+  EXPECT_EQ(render(run_)["shown"], 1);
+  EXPECT_EQ(render(run_, {.step = 0})["shown"], 0);
+  EXPECT_NE(render(run_, {.step = 0})["modules"], render(run_)["modules"]);
+}
+
+}  // namespace
+}  // namespace tally::reports

@@ -181,7 +181,7 @@ std::vector<EstimateFlag> make_flags() {
          if (v != "auto") estimate::find_recipe(v);
          j.config.recipe = v;
        }},
-      {"--weights", "FORMAT", "of frozen weights: fp32, bf16, fp8-e4m3, int8, int4, nf4, ...",
+      {"--weights", "FORMAT", "of frozen weights: fp32, tf32, bf16, fp16, fp8, int8, int4, nf4",
        kStep,
        [](const std::string& v, std::string_view f, EstimateJob& j) {
          try {

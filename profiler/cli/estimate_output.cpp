@@ -499,46 +499,51 @@ void estimate_json(JsonText& json, const Estimate& e, bool explain) {
   json.end('}');
 }
 
-std::string sweep_text(const Sweep& sweep, const std::vector<Estimate>& rows) {
-  Integer largest = 0;
-  for (const Estimate& e : rows) largest = std::max({largest, e.memory.total, e.memory.peak});
-  const Units u = units_for(largest);
-  const bool device = !rows.empty() && rows[0].device.memory_bytes > 0;
-  std::vector<bool> right(sweep.names.size() + 16, true);
+void SweepTable::add(const EstimateJob& job, const Estimate& e) {
+  using estimate::Group;
+  const auto& m = e.memory;
+  const Integer state =
+      m.group(Group::kParameters) + m.group(Group::kGradients) + m.group(Group::kOptimizerState);
+  lines_.push_back({job.swept,
+                    e.parameters.total,
+                    e.flops.step,
+                    e.device.needed,
+                    {state, m.group(Group::kActivations), m.group(Group::kLogits),
+                     m.group(Group::kWorkspace), m.total, m.peak},
+                    m.moments.empty() ? "" : m.moments[m.peak_moment].key});
+  largest_ = std::max({largest_, m.total, m.peak});
+}
+
+std::string SweepTable::text() const {
+  const Units u = units_for(largest_);
+  bool device = false;
+  for (const Line& line : lines_) device = device || line.needed > 0;
+  std::vector<bool> right(sweep_.names.size() + 11, true);
   right[0] = false;
   TextTable table(right);
-  std::vector<std::string> head = sweep.names;
+  std::vector<std::string> head = sweep_.names;
   head.emplace_back("parameters");
   for (const char* name : {"state", "activations", "logits", "workspace", "total", "peak"}) {
     head.push_back(fmt::format("{} {}", name, u.binary));
   }
   head.push_back(fmt::format("peak {}", u.decimal));
-  head.emplace_back("peak at");
-  head.emplace_back("step FLOPs");
+  head.insert(head.end(), {"peak at", "step FLOPs"});
   if (device) head.emplace_back("devices");
   table.row(head);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Estimate& e = rows[i];
-    std::vector<std::string> cells = sweep.jobs[i].swept;
-    using estimate::Group;
-    const auto& m = e.memory;
-    cells.push_back(grouped(e.parameters.total));
-    for (const Integer bytes : {m.group(Group::kParameters) + m.group(Group::kGradients) +
-                                    m.group(Group::kOptimizerState),
-                                m.group(Group::kActivations), m.group(Group::kLogits),
-                                m.group(Group::kWorkspace), m.total, m.peak}) {
-      cells.push_back(u.in_binary(bytes));
-    }
-    cells.push_back(u.in_decimal(m.peak));
-    cells.emplace_back(m.moments.empty() ? "" : m.moments[m.peak_moment].key);
-    cells.push_back(flops_text(e.flops.step));
-    if (device) cells.push_back(grouped(e.device.needed));
-    table.row(cells);
+  for (const Line& line : lines_) {
+    std::vector<std::string> cells = line.swept;
+    cells.push_back(grouped(line.parameters));
+    for (const Integer bytes : line.bytes) cells.push_back(u.in_binary(bytes));
+    cells.push_back(u.in_decimal(line.bytes.back()));
+    cells.emplace_back(line.peak_at);
+    cells.push_back(flops_text(line.flops));
+    if (device) cells.push_back(grouped(line.needed));
+    table.row(std::move(cells));
   }
   return table.text();
 }
 
-std::string sweep_csv(const Sweep& sweep, const std::vector<Estimate>& rows) {
+std::string sweep_csv_header(const Sweep& sweep) {
   std::string out;
   for (const std::string& name : sweep.names) {
     if (name != "model") out += name + ",";
@@ -547,37 +552,41 @@ std::string sweep_csv(const Sweep& sweep, const std::vector<Estimate>& rows) {
   for (size_t g = 0; g < estimate::kGroupCount; ++g) {
     out += fmt::format(",{}_bytes", estimate::group_key(static_cast<estimate::Group>(g)));
   }
-  out +=
-      ",total_bytes,peak_bytes,peak_moment,forward_flops,backward_flops,recompute_flops,optimizer_"
-      "flops,step_flops,"
-      "six_nd_flops,device,device_memory_bytes,devices_needed,seconds_per_step,days,pf_days\n";
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Estimate& e = rows[i];
-    for (size_t j = 0; j < sweep.names.size(); ++j) {
-      if (sweep.names[j] != "model") out += csv_cell(sweep.jobs[i].swept[j]) + ",";
-    }
-    out += csv_cell(e.model.name);
-    const auto integer = [&](Integer value) { out += "," + estimate::to_string(value); };
-    integer(e.parameters.total);
-    integer(e.parameters.active);
-    for (const Integer bytes : e.memory.groups) integer(bytes);
-    integer(e.memory.total);
-    integer(e.memory.peak);
-    out += "," +
-           std::string(e.memory.moments.empty() ? "" : e.memory.moments[e.memory.peak_moment].key);
-    for (const Integer flops : {e.flops.forward, e.flops.backward, e.flops.recompute,
-                                e.flops.optimizer, e.flops.step, e.flops.six_nd}) {
-      integer(flops);
-    }
-    const bool device = e.device.memory_bytes > 0;
-    out += "," + (device ? csv_cell(e.device.name) : "");
-    out += "," + (device ? estimate::to_string(e.device.memory_bytes) : "");
-    out += "," + (device ? estimate::to_string(e.device.needed) : "");
-    for (const auto& value : {e.time.seconds_per_step, e.time.days, e.time.pf_days})
-      out += value ? fmt::format(",{}", *value) : ",";
-    out += "\n";
+  return out +
+         ",total_bytes,peak_bytes,peak_moment,forward_flops,backward_flops,recompute_flops,"
+         "optimizer_flops,step_flops,six_nd_flops,device,device_memory_bytes,devices_needed,"
+         "seconds_per_step,days,pf_days\n";
+}
+
+std::string sweep_csv_line(const Sweep& sweep, const EstimateJob& job, const Estimate& e) {
+  std::string out;
+  for (size_t i = 0; i < sweep.names.size(); ++i) {
+    if (sweep.names[i] != "model") out += csv_cell(job.swept[i]) + ",";
   }
-  return out;
+  out += csv_cell(e.model.name);
+  const auto integer = [&](Integer value) { out += "," + estimate::to_string(value); };
+  integer(e.parameters.total);
+  integer(e.parameters.active);
+  for (const Integer bytes : e.memory.groups) integer(bytes);
+  integer(e.memory.total);
+  integer(e.memory.peak);
+  out += ",";
+  if (!e.memory.moments.empty()) out += e.memory.moments[e.memory.peak_moment].key;
+  for (const Integer flops : {e.flops.forward, e.flops.backward, e.flops.recompute,
+                              e.flops.optimizer, e.flops.step, e.flops.six_nd}) {
+    integer(flops);
+  }
+  if (e.device.memory_bytes > 0) {
+    out += "," + csv_cell(e.device.name);
+    integer(e.device.memory_bytes);
+    integer(e.device.needed);
+  } else {
+    out += ",,,";
+  }
+  for (const auto& value : {e.time.seconds_per_step, e.time.days, e.time.pf_days}) {
+    out += value ? fmt::format(",{}", *value) : ",";
+  }
+  return out + "\n";
 }
 
 std::string lecture_text() {

@@ -2,6 +2,7 @@
 // How estimates look: text tables, CSV and JSON with exact integers. Everything returns a string.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -63,8 +64,27 @@ std::string grouped(estimate::Integer value);  // "65,285,660,672"
 
 std::string estimate_text(const estimate::Estimate& estimate, bool explain);
 void estimate_json(JsonText& json, const estimate::Estimate& estimate, bool explain);
-std::string sweep_text(const Sweep& sweep, const std::vector<estimate::Estimate>& rows);
-std::string sweep_csv(const Sweep& sweep, const std::vector<estimate::Estimate>& rows);
+// The table of a sweep; keeps the few numbers it shows, not the estimates.
+class SweepTable {
+ public:
+  explicit SweepTable(const Sweep& sweep) : sweep_(sweep) {}
+  void add(const EstimateJob& job, const estimate::Estimate& estimate);
+  std::string text() const;
+
+ private:
+  struct Line {
+    std::vector<std::string> swept;
+    estimate::Integer parameters, flops, needed;
+    std::array<estimate::Integer, 6> bytes;  // state, activations, logits, workspace, total, peak
+    std::string_view peak_at;
+  };
+  const Sweep& sweep_;
+  std::vector<Line> lines_;
+  estimate::Integer largest_ = 0;
+};
+std::string sweep_csv_header(const Sweep& sweep);
+std::string sweep_csv_line(const Sweep& sweep, const EstimateJob& job,
+                           const estimate::Estimate& estimate);
 std::string lecture_text();
 std::string lecture_json();
 std::string lecture_csv();

@@ -25,13 +25,25 @@ struct EstimateArguments {
   bool explain = false, json = false, csv = false, lecture = false;
 };
 
+Estimate answer(const EstimateJob& job) { return estimate::estimate(job.model, job.config); }
+
+void print_json(const Sweep& sweep, bool explain) {
+  JsonText json;
+  const bool list = !sweep.names.empty();
+  if (list) json.begin('[');
+  for (const EstimateJob& job : sweep.jobs) estimate_json(json, answer(job), explain);
+  if (list) json.end(']');
+  print(json.take());
+}
+
 void run_estimate(const EstimateArguments& a, const CLI::App& verb) {
   if (a.json && a.csv) throw Error("--json and --csv exclude each other");
   std::map<std::string, std::string> given;
   for (const auto& [name, value] : a.values) {
     if (verb.count(name) == 0) continue;
     const std::vector<std::string> written = verb.get_option(name)->results();
-    const bool alone = written.empty() || written.back() == "{}" || written.back().empty();  // a switch without its value
+    const bool alone = written.empty() || written.back() == "{}" ||
+                       written.back().empty();  // a switch without its value
     given[name] = alone ? "yes" : value;
   }
   if (a.lecture) {
@@ -43,27 +55,25 @@ void run_estimate(const EstimateArguments& a, const CLI::App& verb) {
     return;
   }
   const Sweep sweep = make_sweep(a.models, given);
-  std::vector<Estimate> results;
-  results.reserve(sweep.jobs.size());
-  for (const EstimateJob& job : sweep.jobs)
-    results.push_back(estimate::estimate(job.model, job.config));
+  // Everything is checked before anything is printed.
+  for (const EstimateJob& job : sweep.jobs) estimate::validate(job.model, job.config);
   const bool single = sweep.names.empty();
-  if (a.json) {
-    JsonText json;
-    if (!single) json.begin('[');
-    for (const Estimate& result : results) estimate_json(json, result, a.explain);
-    if (!single) json.end(']');
-    print(json.take());
-  } else if (a.csv) {
-    print(sweep_csv(sweep, results));
-  } else if (single) {
-    print(estimate_text(results[0], a.explain));
-  } else if (a.explain) {
-    for (size_t i = 0; i < results.size(); ++i)
-      print((i > 0 ? "\n\n" : "") + estimate_text(results[i], true));
-  } else {
-    print(sweep_text(sweep, results));
+  if (a.json) return print_json(sweep, a.explain);
+  if (a.csv) {
+    print(sweep_csv_header(sweep));
+    for (const EstimateJob& job : sweep.jobs) print(sweep_csv_line(sweep, job, answer(job)));
+    return;
   }
+  if (single || a.explain) {
+    for (const EstimateJob& job : sweep.jobs) {
+      if (&job != sweep.jobs.data()) print("\n\n");
+      print(estimate_text(answer(job), a.explain));
+    }
+    return;
+  }
+  SweepTable table(sweep);
+  for (const EstimateJob& job : sweep.jobs) table.add(job, answer(job));
+  print(table.text());
 }
 
 void add_estimate(CLI::App& app) {

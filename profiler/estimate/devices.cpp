@@ -78,14 +78,15 @@ const std::vector<DeviceSpec>& devices() {
   return all;
 }
 
-DeviceSpec find_device(const std::string& name) {
+const DeviceSpec& find_device(const std::string& name) {
   const std::string plain = plain_name(name);
-  std::vector<std::string> names;
   for (const Entry& entry : entries()) {
-    if (std::find(entry.names.begin(), entry.names.end(), plain) != entry.names.end())
+    if (std::find(entry.names.begin(), entry.names.end(), plain) != entry.names.end()) {
       return entry.device;
-    names.push_back(entry.device.name);
+    }
   }
+  std::vector<std::string> names;
+  for (const Entry& entry : entries()) names.push_back(entry.device.name);
   throw Error("--device: no device is called '{}'; nearest: {} (all: torchtally models --devices)",
               name, join(nearest(name, names, 3), ", "));
 }

@@ -140,6 +140,10 @@ void validate(const ModelSpec& m, const TrainingConfig& c) {
   if (!(c.tokens_per_second >= 0) || !std::isfinite(c.tokens_per_second)) {
     throw Error("--tokens-per-second must be positive, it is {}", c.tokens_per_second);
   }
+  constexpr Integer kMostParameters = 1'000'000'000'000'000'000;
+  if (m.given_parameters > kMostParameters || m.given_active_parameters > kMostParameters) {
+    throw Error("--parameters and --active-parameters beyond 1e18 are not supported");
+  }
   if (c.tokens < 0) throw Error("--tokens must be positive, it is {}", to_string(c.tokens));
   if (c.device_memory < 0)
     throw Error("--device-memory must be positive, it is {}", to_string(c.device_memory));
@@ -171,6 +175,13 @@ void validate(const ModelSpec& m, const TrainingConfig& c) {
       throw Error(
           "{}give --parameters, or dimensions (--layers, --d-model, --heads, --vocab, --context)",
           where);
+    }
+    if (find_optimizer(c.optimizer).kind == "adafactor" && !inference) {
+      throw Error("--optimizer {} needs the model's dimensions: its state follows their shapes",
+                  c.optimizer);
+    }
+    if (lora) {
+      throw Error("--recipe {} needs the model's dimensions: adapters follow their shapes", recipe);
     }
   } else {
     if (m.heads <= 0 || m.head_dim <= 0 || m.kv_heads <= 0 || m.d_model <= 0 || m.ffn <= 0 ||
@@ -217,7 +228,7 @@ Estimate estimate(const ModelSpec& model, const TrainingConfig& config) {
   e.device.memory_bytes = config.device_memory;
   e.device.name = config.device_memory > 0 ? "given memory" : "";
   if (!config.device.empty()) {
-    const DeviceSpec device = find_device(config.device);
+    const DeviceSpec& device = find_device(config.device);
     e.device.name = device.name;
     if (config.device_memory == 0) e.device.memory_bytes = device.memory_bytes;
   }

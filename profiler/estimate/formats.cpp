@@ -94,11 +94,12 @@ const std::vector<NumberFormat>& number_formats() {
 }
 
 const NumberFormat& find_format(const std::string& name) {
-  std::vector<std::string> names;
+  if (name == "fp8") return find_format("fp8-e4m3");  // the one for weights
   for (const NumberFormat& f : number_formats()) {
     if (f.name == name) return f;
-    names.push_back(f.name);
   }
+  std::vector<std::string> names;
+  for (const NumberFormat& f : number_formats()) names.push_back(f.name);
   throw Error("no number format is called '{}'; there are {}", name, join(names, ", "));
 }
 

@@ -368,8 +368,7 @@ MemoryEstimate estimate_memory(const ModelSpec& model, const TrainingConfig& giv
   if (config.sequence == 0) config.sequence = std::max<int64_t>(1, model.context);
   const Layer layer = describe_layer(model, config);
   MemoryEstimate memory;
-  std::optional<DeviceSpec> device;
-  if (!config.device.empty()) device = find_device(config.device);
+  const DeviceSpec* device = config.device.empty() ? nullptr : &find_device(config.device);
   for (int64_t index = 0; index < config.pp; ++index) {
     // The stages between behave alike but for what they hold in flight: the second holds most.
     StageBuilder builder(model, config, layer, index);

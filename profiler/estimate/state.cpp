@@ -112,11 +112,11 @@ const std::vector<Optimizer>& optimizers() {
 namespace {
 template <typename T>
 const T& find_row(const std::vector<T>& rows, const std::string& name, const char* flag) {
-  std::vector<std::string> names;
   for (const T& row : rows) {
     if (row.name == name) return row;
-    names.push_back(row.name);
   }
+  std::vector<std::string> names;
+  for (const T& row : rows) names.push_back(row.name);
   throw Error("{}: '{}' is none of {}", flag, name, join(names, ", "));
 }
 }  // namespace
@@ -151,13 +151,6 @@ RankState rank_state(const ModelSpec& model, const TrainingConfig& config, const
 
   if (!model.has_shape()) {
     const Integer n = ceil_div(count_parameters(model).total, Integer{config.tp} * config.pp);
-    if (optimizer.kind == "adafactor" && !inference) {
-      throw Error("--optimizer {} needs the model's dimensions: its state follows their shapes",
-                  config.optimizer);
-    }
-    if (lora)
-      throw Error("--recipe {} needs the model's dimensions: adapters follow their shapes",
-                  recipe_name);
     const Integer weights = format.empty() ? bytes_of(n, recipe.weight)
                                            : bytes_of(n, find_format(format).bytes_per_parameter);
     s.weights = ceil_div(weights, shard_w);

@@ -97,6 +97,7 @@ TEST(WeightBytes, CountTheQuantisationConstants) {
   EXPECT_EQ(weight_bytes("int4", 2, 64), 64 + 8);
   EXPECT_EQ(weight_bytes("fp8-e4m3", 10, 10), 104);
   EXPECT_EQ(weight_bytes("bf16", 10, 0), 20);
+  EXPECT_EQ(weight_bytes("fp8", 10, 10), 104);
 }
 
 TEST(FindFormat, NamesWhatThereIs) {

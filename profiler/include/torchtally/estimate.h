@@ -269,7 +269,7 @@ struct DeviceSpec {
   double peak(Dtype dtype) const;  // of the arithmetic a dtype uses; 0: not published
 };
 const std::vector<DeviceSpec>& devices();
-DeviceSpec find_device(const std::string& name);
+const DeviceSpec& find_device(const std::string& name);
 
 struct DeviceEstimate {
   std::string name;

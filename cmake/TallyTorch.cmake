@@ -46,6 +46,9 @@ if(NOT TARGET torchtally_torch)
   # NDEBUG decides the layout of at::RecordFunction: without it the headers do not match the
   # shipped library. Also in Debug builds.
   target_compile_definitions(torchtally_torch INTERFACE NDEBUG _GLIBCXX_USE_CXX11_ABI=1)
+  # LibTorch's include folder brings an fmt of its own, newer than the system's and without a
+  # library: files that see LibTorch use it as a header.
+  target_compile_definitions(torchtally_torch INTERFACE FMT_HEADER_ONLY=1)
   # --no-as-needed: LibTorch registers its operators in static constructors.
   target_link_libraries(torchtally_torch INTERFACE -Wl,--no-as-needed torchtally_torch_cpu
     torchtally_c10 -Wl,--as-needed Threads::Threads)

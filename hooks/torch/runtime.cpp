@@ -36,7 +36,12 @@ void add_hook_time(int64_t ns) noexcept { hook_ns.fetch_add(ns, std::memory_orde
 void prepare(Context& context) {
   std::vector<std::string> names;
   for (int code = 0; code < static_cast<int>(c10::ScalarType::NumOptions); ++code) {
-    names.push_back(c10::getDtypeNames(static_cast<c10::ScalarType>(code)).first);
+    const auto type = static_cast<c10::ScalarType>(code);
+    try {
+      names.push_back(c10::getDtypeNames(type).first);
+    } catch (const c10::Error&) {  // a type that Python has no name for
+      names.push_back(c10::toString(type));
+    }
   }
   context.tensors.set_dtype_names(std::move(names));
 }

@@ -20,6 +20,7 @@ set(tally_web_files
   src/data/columns.ts
   src/data/layout.ts
   src/data/run.ts
+  src/data/types.ts
   src/flops.tsx
   src/format.ts
   src/main.tsx

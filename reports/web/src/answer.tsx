@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sentence, whose numbers lead to their place below, and the peak as one bar.
-import type { StepView } from './data/run';
+import type { StepView } from './data/types';
 import { clean, human, NBSP, percent, raw } from './format';
 import { fillStyle, Swatch, useHatch, usePage } from './ui';
 

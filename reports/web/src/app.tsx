@@ -3,7 +3,8 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { Alive } from './alive/alive';
 import { Answer } from './answer';
-import type { Run, StepView } from './data/run';
+import type { Run } from './data/run';
+import type { StepView } from './data/types';
 import { clean, duration, fix } from './format';
 import { FlopsSection } from './flops';
 import { Theory } from './theory/theory';

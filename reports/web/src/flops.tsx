@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // FLOPs of a step: by module and by operator, split by phase; other counts beside ours.
 import { useMemo, useState } from 'preact/hooks';
-import type { OperatorRow, Run, StepView } from './data/run';
+import type { Run } from './data/run';
+import type { OperatorRow, StepView } from './data/types';
 import { clean, duration, fix, flop, flopRate, percent, signedPercent } from './format';
 import { ofTheory } from './theory/theory';
 import { Choice, ModuleName, Name, Section, usePage } from './ui';

@@ -21,11 +21,12 @@ export class Pyramid {
     }
   }
 
-  /** The index of the highest value in [begin, end). */
+  /** The index of the highest value in [begin, end); the first of equal ones, as in the books. */
   argmax(begin: number, end: number): number {
     let best = begin;
     const offer = (index: number) => {
-      if (this.values[index] > this.values[best]) best = index;
+      const more = this.values[index] - this.values[best];
+      if (more > 0 || (more === 0 && index < best)) best = index;
     };
     for (let level = 0; begin < end; level++) {
       if (begin & 1) offer(this.levels[level][begin++]);

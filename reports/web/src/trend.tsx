@@ -2,7 +2,7 @@
 // Across steps: the peak and the end of each step, and what each role holds there.
 import { useMemo } from 'preact/hooks';
 import { niceStep, placesFor } from './canvas';
-import type { Series } from './data/run';
+import type { Series } from './data/types';
 import { fix, human, inUnit, raw, signed, unitFor } from './format';
 import { pixelColumns } from './pyramid';
 import { Section, Swatch, usePage, useWidth } from './ui';

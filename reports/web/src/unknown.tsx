@@ -2,7 +2,7 @@
 // What this report does not know: what was counted but not explained, what measuring cost, and
 // under which versions, options and command it was measured.
 import type { ComponentChildren } from 'preact';
-import type { StepView } from './data/run';
+import type { StepView } from './data/types';
 import { clean, duration, fix, human, percent, raw } from './format';
 import { Name, Section, usePage } from './ui';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What was alive at the peak, or at any other mark of the step.
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import type { MarkView, StepView } from '../data/run';
+import type { MarkView, StepView } from '../data/types';
 import { fix, human, percent, raw } from '../format';
 import { markName } from '../timeline/plot';
 import { Choice, Section, usePage } from '../ui';

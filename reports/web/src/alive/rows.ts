@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What was alive at a mark, as rows. Their sum is the mark's bytes: what the recording does not
 // list one by one stands in a row of its own.
-import type { MarkView, StepView } from '../data/run';
+import type { MarkView, StepView } from '../data/types';
 import type { RoleWord } from '../data/layout';
 
 export interface Row {

@@ -2,7 +2,7 @@
 // The table of what was alive: searched, filtered, sorted; only the rows in view are in the page.
 import { useMemo, useRef, useState } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
-import type { StepView } from '../data/run';
+import type { StepView } from '../data/types';
 import { clean, duration, fix, human, inUnit, percent, raw, unitFor } from '../format';
 import { Choice, ModuleName, Name, Swatch, usePage } from '../ui';
 import { everything, grouped, matching, REST, total, type Filter, type Row } from './rows';

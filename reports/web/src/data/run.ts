@@ -3,108 +3,17 @@
 import { Pyramid } from '../pyramid';
 import type { Column, Columns } from './columns';
 import type { Meta } from './layout';
-
-export interface Cell {
-  role: number;
-  module: string;
-  bytes: number;
-  blocks: number;
-}
-export interface MarkView {
-  kind: string;
-  title: string;
-  microStep: number;
-  us: number;
-  bytes: number;
-  allocator: number;
-  difference: number;
-  saved: number;
-  savedParameters: number;
-  savedNumbers: number;
-  expectedSaved: number | null;
-  phase: number;
-  module: string;
-  op: string;
-  roles: number[];
-  cells: Cell[];
-}
-export interface Block {
-  bytes: number; // of all of them
-  count: number;
-  role: number;
-  saved: boolean;
-  phase: number;
-  module: string;
-  op: string;
-  name: string;
-  dtype: string;
-  shape: string;
-  source: string;
-  ageUs: number;
-}
-export interface Span {
-  phase: number;
-  microStep: number;
-  begin: number;
-  end: number;
-}
-export interface OperatorRow {
-  phase: number;
-  module: string;
-  op: string;
-  calls: number;
-  flops: number;
-  torch: number;
-  elementwise: number;
-  ns: number;
-}
-export interface Timeline {
-  length: number;
-  times: Float64Array;
-  roles: Float64Array[];
-  total: Float64Array;
-  phase: Column;
-  microStep: Column;
-  module: Column;
-  op: Column;
-  pyramid: Pyramid;
-  highest: number; // index
-}
-export interface Flops {
-  forward: number;
-  backward: number;
-  recompute: number;
-  optimizer: number;
-  elementwise: number;
-  torch: number;
-  total: number;
-}
-export interface StepView {
-  position: number; // among the recorded steps
-  index: number; // the program's
-  us: number;
-  microSteps: number;
-  tokens: number;
-  inDetail: boolean;
-  device: string;
-  marks: MarkView[]; // in the order of time
-  peak: MarkView | null;
-  timeline: Timeline | null;
-  spans: Span[];
-  blocks: Block[];
-  operators: OperatorRow[];
-  flops: Flops;
-  allocations: number;
-  frees: number;
-  largestDifference: number;
-  foreign: number;
-}
-/** Bytes by role at one kind of mark, a value a step. */
-export interface Series {
-  roles: Float64Array[];
-  total: Float64Array;
-  pyramid: Pyramid;
-}
+import type {
+  Block,
+  Cell,
+  Flops,
+  MarkView,
+  OperatorRow,
+  Series,
+  Span,
+  StepView,
+  Timeline,
+} from './types';
 
 /** Rows of a table by their step: where each step's rows stand in `rows`. */
 class ByStep {
@@ -127,6 +36,7 @@ export class Run {
   readonly steps: number;
   private readonly index = new Map<string, ByStep>();
   private readonly views = new Map<string, StepView>();
+  private readonly allSeries = new Map<string, Series>();
   private readonly timelineBegins: Uint32Array; // first point of each timeline
   private readonly changeBegins: Uint32Array; // first change of each point
   private readonly cellBegins: Uint32Array; // first cell of each mark
@@ -186,22 +96,34 @@ export class Run {
     return view;
   }
 
+  /** All steps at one kind of mark; a step without it counts 0. */
   series(device: string, kind: string): Series {
-    const code = this.meta.marks.findIndex((mark) => mark.key === kind);
+    const key = `${kind} ${device}`;
+    let series = this.allSeries.get(key);
+    if (!series) {
+      series = this.buildSeries(device, kind);
+      this.allSeries.set(key, series);
+    }
+    return series;
+  }
+
+  private buildSeries(device: string, kind: string): Series {
+    const wantedKind = this.meta.marks.findIndex((mark) => mark.key === kind);
+    const wantedDevice = this.meta.strings.indexOf(device);
     const kinds = this.columns.get('mark.kind');
     const devices = this.columns.get('mark.device');
     const step = this.columns.get('mark.step');
-    const roles = this.meta.roles.map(() => new Float64Array(this.steps));
-    const total = new Float64Array(this.steps);
-    const bytes = this.columns.get('mark.bytes');
-    const sources = this.meta.roles.map((_, role) => this.columns.find(`mark.role${role}`));
+    const rows: number[] = [];
     for (let row = 0; row < kinds.length; row++) {
-      if (kinds[row] !== code || this.text(devices[row]) !== device) continue;
-      total[step[row]] = bytes[row];
-      sources.forEach((source, role) => {
-        if (source) roles[role][step[row]] = source[row];
-      });
+      if (kinds[row] === wantedKind && devices[row] === wantedDevice) rows.push(row);
     }
+    const spread = (column: Column | undefined) => {
+      const values = new Float64Array(this.steps);
+      if (column) for (const row of rows) values[step[row]] = column[row];
+      return values;
+    };
+    const roles = this.meta.roles.map((_, role) => spread(this.columns.find(`mark.role${role}`)));
+    const total = spread(this.columns.get('mark.bytes'));
     return { roles, total, pyramid: new Pyramid(total) };
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The books of the chosen step: at every mark the sum over the roles, added up here, against the
 // ledger's total and the allocator's own count.
-import type { MarkView, StepView } from '../data/run';
+import type { MarkView, StepView } from '../data/types';
 import { fix, human, inUnit, raw, unitFor } from '../format';
 import { markName } from '../timeline/plot';
 import { Swatch, usePage } from '../ui';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Measured against theory: a bar for what was measured, a tick for what the rule says.
 import type { TheoryRow } from '../data/layout';
-import type { StepView } from '../data/run';
+import type { StepView } from '../data/types';
 import { capital, clean, human, inUnit, raw, signed, signedPercent, unitFor } from '../format';
 import { fillStyle, Section, Swatch, useHatch, usePage } from '../ui';
 import { Books } from './books';

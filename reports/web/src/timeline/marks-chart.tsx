@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A step that was not kept in detail: its books at the marks, a bar for each.
-import type { StepView } from '../data/run';
+import type { StepView } from '../data/types';
 import { human, raw } from '../format';
 import { fillStyle, Swatch, useHatch, usePage } from '../ui';
 import { markName } from './plot';

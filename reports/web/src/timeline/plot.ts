@@ -2,7 +2,7 @@
 // Draws the timeline of one step: scale, stack, phases, marks, peak, limit, cursor.
 import { cssValue, drawStack, FONT, FONT_BOLD, hatch, line, niceStep, placesFor } from '../canvas';
 import type { Context } from '../canvas';
-import type { MarkView, Span, StepView, Timeline } from '../data/run';
+import type { MarkView, Span, StepView, Timeline } from '../data/types';
 import { fix, human, unitFor } from '../format';
 import { pixelColumns } from '../pyramid';
 import type { Window } from './window';
@@ -233,8 +233,11 @@ class Plot {
     g.strokeStyle = color;
     line(g, s.frame.left, y, this.right, y);
     g.fillStyle = color;
-    g.textAlign = 'left';
-    g.fillText(`memory of the device ${human(s.limit)}`, s.frame.left + 8, y + 14);
+    // On the side where the peak's tag is not.
+    const atLeft = this.x(s.timeline.times[s.timeline.highest]) > (s.frame.left + this.right) / 2;
+    g.textAlign = atLeft ? 'left' : 'right';
+    const text = (s.frame.width < 560 ? 'memory ' : 'memory of the device ') + human(s.limit);
+    g.fillText(text, atLeft ? s.frame.left + 8 : this.right - 8, y + 14);
   }
 
   private peak() {

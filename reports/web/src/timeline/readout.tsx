@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes under the cursor, role by role in the order of the stack: also the legend, and where
 // one role is shown alone.
-import type { StepView, Timeline } from '../data/run';
+import type { StepView, Timeline } from '../data/types';
 import { fix, inUnit, moment, raw, unitFor } from '../format';
 import { ModuleName, Name, Swatch, usePage } from '../ui';
 

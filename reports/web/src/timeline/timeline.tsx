@@ -2,7 +2,7 @@
 // The timeline of the chosen step, its readout (which is also the legend), the strip of all steps.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { prepare } from '../canvas';
-import type { StepView, Timeline } from '../data/run';
+import type { StepView, Timeline } from '../data/types';
 import { human, moment } from '../format';
 import { indexAt } from '../pyramid';
 import { usePage, useWidth } from '../ui';

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { everything, grouped, layerOf, matching, REST, rowsAt, total } from '../../src/alive/rows';
 import { tiles } from '../../src/alive/tiles';
-import type { Block, MarkView, StepView } from '../../src/data/run';
+import type { Block, MarkView, StepView } from '../../src/data/types';
 import type { RoleWord } from '../../src/data/layout';
 
 const block = (role: number, module: string, bytes: number, name = ''): Block => ({

@@ -18,6 +18,14 @@ describe('the pyramid', () => {
       }
     }
   });
+  it('takes the first of equal ones', () => {
+    const values = Float64Array.from({ length: 100 }, (_, i) => (i % 7 === 3 ? 5 : 1));
+    const pyramid = new Pyramid(values);
+    for (let begin = 0; begin < 100; begin++) {
+      const first = values.slice(begin).indexOf(5);
+      if (first >= 0) expect(pyramid.argmax(begin, 100)).toBe(begin + first);
+    }
+  });
   it('works for one value', () => {
     expect(new Pyramid([5]).argmax(0, 1)).toBe(0);
   });

@@ -301,13 +301,22 @@ Integer layer_activation_bytes(const ModelSpec& model, const TrainingConfig& con
   return sum;
 }
 
+namespace {
+Integer logit_count(const ModelSpec& model, const TrainingConfig& config) {
+  const Integer sequence = config.sequence > 0 ? config.sequence : model.context;
+  return ceil_div(sequence, config.cp) * config.batch * ceil_div(model.vocab, config.tp);
+}
+}  // namespace
+
 Integer logits_bytes(const ModelSpec& model, const TrainingConfig& config) {
   if (!model.has_shape()) return 0;
-  const Integer sequence = config.sequence > 0 ? config.sequence : model.context;
-  const Integer logits =
-      ceil_div(sequence, config.cp) * config.batch * ceil_div(model.vocab, config.tp);
-  const int held = is_fp32(config.dtype) ? 4 : 2;
-  return logits * (12 + (config.keep_logits ? held : 0) + (model.logit_softcap ? held : 0));
+  const int softcap = model.logit_softcap ? compute_bytes(config.dtype) : 0;
+  return logit_count(model, config) * (12 + softcap) + held_logits_bytes(model, config);
+}
+
+Integer held_logits_bytes(const ModelSpec& model, const TrainingConfig& config) {
+  if (!model.has_shape() || !config.keep_logits) return 0;
+  return logit_count(model, config) * compute_bytes(config.dtype);
 }
 
 double korthikanti_layer(double s, double b, double h, double a, double t, bool sequence_parallel,

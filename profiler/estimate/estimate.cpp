@@ -33,6 +33,8 @@ std::vector<std::string> assumptions(const ModelSpec& m, const TrainingConfig& c
   if (!m.note.empty()) list.push_back(m.name + ": " + m.note);
   assumption(list, !m.has_shape(),
              "no dimensions are known: activations, logits and the step peak leave them out");
+  assumption(list, m.has_shape() && m.positions > 0 && c.sequence > m.context,
+             "the sequence is longer than the model's table of positions: it could not run so");
   assumption(list, m.given_parameters > 0 && m.has_shape(),
              "the given parameter count scales the model state; activations and FLOPs follow the "
              "dimensions");

@@ -41,8 +41,7 @@ Layer describe_layer(const ModelSpec& m, const TrainingConfig& c) {
     if (row.attention_core) layer.core += row.bytes;
     if (row.gone_before_attention) layer.gone += row.bytes;
     if (row.block_input) layer.alias = row.bytes;
-    if (row.key.substr(0, 5) == "norm1" || row.key == "norm.output" ||
-        row.key.substr(0, 15) == "attention.input") {
+    if (row.key.substr(0, 5) == "norm1" || row.key.substr(0, 15) == "attention.input") {
       layer.before_attention += row.bytes;
     }
   }
@@ -234,8 +233,11 @@ class StageBuilder {
     } else {
       push("forward_end", "end of the stage's forward", compute + held + acts, "W + O + A");
     }
-    if (m_.has_shape() && stage_.layers > 0) backward_moments(compute, kept);
-    push("optimizer_step", "optimizer step", base + state_.gradients + state_.optimizer_temporaries,
+    // Logits that the program holds live on until its step ends.
+    const Integer program = stage_.last && m_.has_shape() ? held_logits_bytes(m_, c_) : 0;
+    if (m_.has_shape() && stage_.layers > 0) backward_moments(compute + program, kept);
+    push("optimizer_step", "optimizer step",
+         base + program + state_.gradients + state_.optimizer_temporaries,
          c_.foreach_optimizer ? "W + O + G + one temporary a parameter"
                               : "W + O + G + temporaries of the largest tensor");
     finish();

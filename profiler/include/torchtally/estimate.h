@@ -42,8 +42,8 @@ struct ModelSpec {
   int64_t embedding_width = 0;     // 0: d_model; else projected in and out (OPT-350M)
   bool tied = true;                // head and embedding are one tensor
   bool qkv_bias = true, out_bias = true, mlp_bias = true, norm_bias = true;
-  bool fused_gate_up = false;  // one matrix for both halves of a gated MLP (Phi-3)
-  int64_t rotary_dim = 0;      // of rotary positions; 0: head_dim where nothing else is used
+  bool fused_gate_up = false;   // one matrix for both halves of a gated MLP (Phi-3)
+  int64_t rotary_dim = 0;       // of rotary positions; 0: head_dim where nothing else is used
   bool fused_qkv = true;        // one matrix for q, k and v
   bool parallel_block = false;  // attention and MLP read the same residual
   bool final_norm = true;
@@ -204,6 +204,8 @@ std::vector<ActivationTensor> head_activations(const ModelSpec& model,
 Integer layer_activation_bytes(const ModelSpec& model, const TrainingConfig& config);
 // Bytes at the loss: log-probabilities, their gradient, the logits' gradient, and kept logits.
 Integer logits_bytes(const ModelSpec& model, const TrainingConfig& config);
+// The part of them that the program itself holds, with keep_logits.
+Integer held_logits_bytes(const ModelSpec& model, const TrainingConfig& config);
 
 // Checks every field of `config` against `model`; errors name the flag as the command line has it.
 void validate(const ModelSpec& model, const TrainingConfig& config);

@@ -179,5 +179,25 @@ TEST_P(MeasuredPeak, IsTheLargestMoment) {
 }
 INSTANTIATE_TEST_SUITE_P(Traces, MeasuredPeak, ::testing::Range(size_t{0}, peaks().size()));
 
+class MeasuredConfigPeak : public ::testing::TestWithParam<nlohmann::json> {};
+TEST_P(MeasuredConfigPeak, IsTheLargestMoment) {
+  const nlohmann::json& row = GetParam();
+  const ModelSpec m = model_from_config(row["config"].dump(), "config.json");
+  TrainingConfig config;
+  config.cpu = true;
+  config.keep_logits = true;
+  config.batch = row["batch"].get<int64_t>();
+  config.sequence = row["sequence"].get<int64_t>();
+  config.attention = row["attention"] == "eager" ? Attention::kEager : Attention::kSdpa;
+  config.optimizer = row["optimizer"].get<std::string>();
+  const MemoryEstimate memory = estimate_memory(m, config);
+  const double got = static_cast<double>(memory.peak - memory.group(Group::kParameters) -
+                                         memory.group(Group::kOptimizerState));
+  EXPECT_LE(deviation(got, row["peak_bytes"].get<double>()), row["tolerance"].get<double>())
+      << got << " at " << memory.moments[memory.peak_moment].key;
+}
+INSTANTIATE_TEST_SUITE_P(Traces, MeasuredConfigPeak,
+                         ::testing::ValuesIn(json_lines("peaks.jsonl")));
+
 }  // namespace
 }  // namespace tally::estimate

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Mostly one table: a row a flag, with the words of --help and how its value is read.
 #include "profiler/cli/estimate_flags.h"
 
 #include <charconv>

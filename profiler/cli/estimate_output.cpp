@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Text, CSV and JSON of one estimate side by side, so that a new number is added to all three here.
 // GiB (2^30 B) and GB (1e9 B) stand side by side in columns that say so; nothing is printed in a
 // unit that it does not name.
 #include "profiler/cli/estimate_output.h"

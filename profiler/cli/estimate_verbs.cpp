@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// The three verbs: their flags, and which text or JSON they print. Long because each table of
+// `models` is written out column by column, in both forms, in one place.
 #include "profiler/cli/estimate_verbs.h"
 
 #include <cmath>

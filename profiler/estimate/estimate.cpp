@@ -205,6 +205,8 @@ void validate(const ModelSpec& m, const TrainingConfig& c) {
   }
   if (c.ep > 1 && c.dp % c.ep != 0) throw Error("--ep {} does not divide --dp {}", c.ep, c.dp);
   if (c.interleave > 1 && c.pp == 1) throw Error("--interleave {} needs --pp", c.interleave);
+  const double both = to_double(count_parameters(m).computed) * to_double(m.given_parameters);
+  if (both > 1e36) throw Error("{}--parameters and the dimensions are too large together", where);
   // No product of the above may leave 128 bits: bound the largest, the FLOPs of a step.
   const double sequence =
       static_cast<double>(c.sequence > 0 ? c.sequence : std::max<int64_t>(1, m.context));

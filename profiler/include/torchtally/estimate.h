@@ -5,7 +5,7 @@
 // Units: every byte and FLOP is an exact integer. One multiply-accumulate is 2 FLOPs. GB is 1e9
 // bytes, GiB is 2^30 bytes. Texts that are string_views (titles, formulas, sources) live as long as
 // the program. Errors: functions throw tally::Error, a std::runtime_error with one line that names
-// the field at fault. C++17.
+// the field at fault. C++17. Long because it is the whole public interface of the room.
 #pragma once
 
 #include <array>

@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <optional>
 
 #include <fmt/format.h>
 
@@ -171,8 +170,9 @@ void Text::marks() {
          fit(unit(mark->allocator_bytes), 10, true) +
          fit(fmt::format("{}", mark->difference), 11, true));
   }
-  if (shown.size() < all.size())
+  if (shown.size() < all.size()) {
     line(fmt::format("... and {} more marks", all.size() - shown.size()));
+  }
 }
 
 void Text::peak() {

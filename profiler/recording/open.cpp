@@ -111,6 +111,7 @@ OpenedRecording::~OpenedRecording() {
 }
 
 void make_room(const std::string& path) {
+  if (path.empty()) throw Error("cannot record: the path of the recording is empty");
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (status.type() == fs::file_type::directory)
@@ -136,10 +137,13 @@ void make_room(const std::string& path) {
     throw Error("cannot record to {}: {}; choose another path or delete the file", path,
                 failure.what());
   }
-  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
-    fs::remove(path + suffix, error);
-    if (error) throw Error("cannot replace {}{}: {}", path, suffix, error.message());
-  }
+  remove_files(path);
+  if (fs::exists(path, error)) throw Error("cannot replace {}: it cannot be deleted", path);
+}
+
+void remove_files(const std::string& path) {
+  std::error_code error;
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) fs::remove(path + suffix, error);
 }
 
 }  // namespace tally::recording

@@ -31,5 +31,7 @@ Error damaged(const std::string& path, const std::string& why);
 // Throws Error unless a recording may be written to `path`: nothing there, an empty file, or an
 // older recording that nobody writes any more, which is deleted.
 void make_room(const std::string& path);
+// The file and what SQLite keeps beside it.
+void remove_files(const std::string& path);
 
 }  // namespace tally::recording

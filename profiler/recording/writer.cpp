@@ -105,12 +105,18 @@ std::unique_ptr<Database> create(const std::string& path) {
     // The tables go into the file itself, before WAL: its header tells whose it is from the start.
     database->execute("PRAGMA synchronous=OFF; PRAGMA cache_size=-1024");
     create_schema(*database);
+    const ProcessIdentity me = this_process();
+    Statement run(*database,
+                  "INSERT INTO run(run, started, ended, pid, pid_start, pid_namespace, boot_id) "
+                  "VALUES(0, ?1, 'running', ?2, ?3, ?4, ?5)");
+    run.run(utc_now(), me.pid, me.start_ticks, me.pid_namespace, me.boot_id);
     // NORMAL syncs at checkpoints only: SIGKILL loses no committed step, a power failure loses the
     // last ones but leaves a readable file.
     database->execute(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4000");
     return database;
   } catch (const SqliteError& error) {
+    remove_files(path);
     throw Error("cannot record to {}: {}", path, error.what());
   }
 }
@@ -138,17 +144,14 @@ class Writer::Impl {
         insert_mark_role_(*database_, "INSERT INTO mark_role VALUES(?1,?2,?3,?4)"),
         update_run_(*database_,
                     "UPDATE run SET ended=?1, overhead_seconds=?2, bookkeeper_seconds=?3, "
-                    "overhead_bytes=?4, dropped_events=?5") {
-    const ProcessIdentity me = this_process();
-    Statement run(*database_,
-                  "INSERT INTO run(run, started, ended, pid, pid_start, pid_namespace, boot_id) "
-                  "VALUES(0, ?1, 'running', ?2, ?3, ?4, ?5)");
-    run.run(utc_now(), me.pid, me.start_ticks, me.pid_namespace, me.boot_id);
-  }
+                    "overhead_bytes=?4, dropped_events=?5") {}
 
   pid_t owner() const { return owner_; }
-  const std::string& problem() const { return problem_; }
-  uint64_t lost_steps() const { return lost_steps_; }
+  std::string problem() const {
+    if (problem_.empty()) return "";
+    return fmt::format("not everything could be recorded to {}: {} (steps that are missing: {})",
+                       path_, problem_, lost_steps_);
+  }
 
   // Runs `write` as one transaction; what it throws becomes the problem. True when committed.
   template <typename Write>
@@ -179,10 +182,11 @@ class Writer::Impl {
   void write_run(const RunInfo& run);
   void write_step(const StepBooks& step);
   void write_end(const RunEnd& end);
-  void finish();
+  void finish(const RunEnd& end);
   void count_lost_step() { ++lost_steps_; }
 
  private:
+  void fold();
   void write_strings();
   void write_device(uint64_t step, const DeviceBooks& books, bool detailed);
   void write_mark(uint64_t step, DeviceIndex device, const MarkBook& mark);
@@ -340,11 +344,18 @@ void Writer::Impl::write_end(const RunEnd& end) {
   notes_written_ = end.notes;
 }
 
-// Everything into the one file. A reader that looks on right now keeps its WAL; nothing is lost.
-void Writer::Impl::finish() {
+// Folds the log into the file, which gives its space back: also a full disk may take the last
+// words then. A reader that looks on right now keeps the log; nothing is lost.
+void Writer::Impl::fold() {
+  sqlite3_exec(database_->handle(), "PRAGMA wal_checkpoint(TRUNCATE)", nullptr, nullptr, nullptr);
+}
+
+void Writer::Impl::finish(const RunEnd& end) {
+  if (getpid() != owner_ || finished_) return;
+  fold();
+  attempt([&] { write_end(end); });
   finished_ = true;
-  sqlite3_exec(database_->handle(), "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE",
-               nullptr, nullptr, nullptr);
+  sqlite3_exec(database_->handle(), "PRAGMA journal_mode=DELETE", nullptr, nullptr, nullptr);
 }
 
 Writer::Writer(const std::string& path, const StringTable& strings)
@@ -367,14 +378,8 @@ void Writer::write_step(const StepBooks& step, const RunEnd& so_far) {
   if (!written) impl_->count_lost_step();
 }
 
-void Writer::finish(const RunEnd& end) {
-  if (impl_->attempt([&] { impl_->write_end(end); })) impl_->finish();
-}
+void Writer::finish(const RunEnd& end) { impl_->finish(end); }
 
-std::string Writer::problem() const {
-  if (impl_->problem().empty()) return "";
-  return fmt::format("not everything could be recorded: {} (steps that are missing: {})",
-                     impl_->problem(), impl_->lost_steps());
-}
+std::string Writer::problem() const { return impl_->problem(); }
 
 }  // namespace tally::recording

@@ -152,6 +152,7 @@ TEST_F(BadFiles, WritingRefusesWhatIsNotOurs) {
   EXPECT_THAT(writing(path_), HasSubstr("a SQLite file of another program"));
   EXPECT_EQ(read_bytes(path_), before);
   EXPECT_EQ(writing(folder_.path()), "cannot record to " + folder_.path() + ": it is a folder");
+  EXPECT_EQ(writing(""), "cannot record: the path of the recording is empty");
   EXPECT_EQ(writing("/dev/null"), "cannot record to /dev/null: it is no plain file");
   EXPECT_EQ(
       writing(folder_ / "no/such/run.tally"),
@@ -235,9 +236,8 @@ TEST_F(BadFiles, AFullDiskIsRememberedAndEarlierStepsStay) {
     writer.finish(run.end);
     const recording::Run back = read_run(path, {.load = Load::kAll, .step = {}});
     const auto missing = run.steps.size() - back.steps.size();
-    std::printf("%s\n", writer.problem().c_str());
     return !back.steps.empty() && missing > 0 &&
-           writer.problem().starts_with("not everything could be recorded: ") &&
+           writer.problem().starts_with("not everything could be recorded to ") &&
            writer.problem().ends_with("(steps that are missing: " + std::to_string(missing) + ")");
   }));
 }

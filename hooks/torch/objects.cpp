@@ -60,18 +60,10 @@ class Objects final : public ObjectSource {
 
   void watch(const torch::nn::Module& module, const std::string& prefix) override {
     const std::lock_guard guard(mutex_);
-    for (const auto& item : module.named_modules(/*name_prefix=*/"", /*include_self=*/true)) {
-      const std::string path = join(prefix, item.key());
-      context_->directory.update([&](RunInfo& info) {
-        info.modules.push_back(
-            {context_->strings.intern(path), context_->strings.intern(type_name(*item.value()))});
-      });
-      for (const auto& own : item.value()->named_parameters(/*recurse=*/false)) {
-        add(own.value(), path, own.key(), false);
-      }
-      for (const auto& own : item.value()->named_buffers(/*recurse=*/false)) {
-        add(own.value(), path, own.key(), true);
-      }
+    add_module(module, prefix);
+    // Without itself: only a module that a shared pointer owns can be listed with the others.
+    for (const auto& item : module.named_modules(/*name_prefix=*/"", /*include_self=*/false)) {
+      add_module(*item.value(), join(prefix, item.key()));
     }
     push_parameters();
   }
@@ -121,6 +113,19 @@ class Objects final : public ObjectSource {
   }
 
  private:
+  void add_module(const torch::nn::Module& module, const std::string& path) {
+    context_->directory.update([&](RunInfo& info) {
+      info.modules.push_back(
+          {context_->strings.intern(path), context_->strings.intern(type_name(module))});
+    });
+    for (const auto& own : module.named_parameters(/*recurse=*/false)) {
+      add(own.value(), path, own.key(), false);
+    }
+    for (const auto& own : module.named_buffers(/*recurse=*/false)) {
+      add(own.value(), path, own.key(), true);
+    }
+  }
+
   void add(const at::Tensor& tensor, const std::string& path, const std::string& own, bool is_buffer) {
     if (!tensor.defined()) return;
     ParameterInfo info;

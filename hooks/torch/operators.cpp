@@ -150,8 +150,15 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
   const bool outermost = hooks.open_operators++ == 0;
   const Work work = name.work.none() ? Work{} : hooks.work.enter(name.work, inputs);
   bool needs_grad = false;
-  if (records && !name.makes_no_graph) {
-    for_each_tensor(inputs, [&](const at::Tensor& t) { needs_grad = needs_grad || t.requires_grad(); });
+  bool reads_leaf = false;
+  if (!in_task || records) {
+    if (!name.makes_no_graph) {
+      for_each_tensor(inputs, [&](const at::Tensor& tensor) {
+        if (!tensor.requires_grad()) return;
+        needs_grad = true;
+        reads_leaf = reads_leaf || tensor.is_leaf();
+      });
+    }
   }
   if (outermost) {
     call.has_frame = true;
@@ -164,7 +171,8 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
     event.c = static_cast<uint64_t>(work.elementwise);
     event.flags = static_cast<uint8_t>((records ? event_flags::kGradMode : 0) |
                                        (in_task ? event_flags::kInGraphTask : 0) |
-                                       (needs_grad ? event_flags::kNeedsGrad : 0));
+                                       (needs_grad ? event_flags::kNeedsGrad : 0) |
+                                       (reads_leaf ? event_flags::kReadsLeaf : 0));
     context.log.push(event);
     // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation.
     if (!in_task || records) {
@@ -182,7 +190,7 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
     context.log.push(event);
   }
   // The operator that is started last with a number makes the node of that number.
-  if (needs_grad && sequence >= 0 &&
+  if (records && needs_grad && sequence >= 0 &&
       (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
     hooks.last_sequence = sequence;
     Event event;
@@ -192,7 +200,7 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
     event.id = static_cast<uint32_t>(work.indices);
     context.log.push(event);
   }
-  if (needs_grad && sequence >= 0 && !in_task && theory_wanted.load(std::memory_order_relaxed)) {
+  if (records && needs_grad && sequence >= 0 && !in_task && theory_wanted.load(std::memory_order_relaxed)) {
     call.saves = saving_overload(name.save, inputs);
     visit_saved_inputs(call.saves, inputs, [&](const at::Tensor& tensor, SavedFrom from) {
       push_expected_save(context, tensor, from, name.id.value);

@@ -11,7 +11,7 @@
 //   kOpEnter        FLOPs            torch FLOPs      elementwise       name    mode bits
 //   kOpExit         -                -                -                 -       -
 //   kWork           FLOPs            torch FLOPs      elementwise       name    -   (operator inside another)
-//   kForward        sequence number  forward thread   indices           name    -
+//   kForward        sequence number  forward thread   -                 indices -
 //   kNodeEnter      sequence number  forward thread   graph task        name    mode bits
 //   kNodeExit       -                -                -                 -       -
 //   kRead           pointer          tensor           storage bytes     -       kForeign
@@ -71,7 +71,7 @@ namespace event_flags {
 inline constexpr uint8_t kGradMode = 1;      // autograd records
 inline constexpr uint8_t kInGraphTask = 2;   // inside a backward pass
 inline constexpr uint8_t kNeedsGrad = 4;     // an input requires a gradient
-inline constexpr uint8_t kInPlace = 8;       // the operator writes its first input
+inline constexpr uint8_t kReadsLeaf = 8;     // such an input is a leaf: a parameter, most likely
 // Bits of evidence.
 inline constexpr uint8_t kAdopted = 1;   // alive before the session; seen now for the first time
 inline constexpr uint8_t kForeign = 1;   // the storage bypasses the watched allocators

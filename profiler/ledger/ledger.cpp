@@ -39,7 +39,7 @@ void Ledger::apply(const Event& event) {
     }
     case EventKind::kForward:
       thread(event).pending_forward.push_back(ForwardIndex::key(event.b, event.a));
-      micro_step_tokens_ = std::max(micro_step_tokens_, static_cast<double>(event.c));
+      micro_step_tokens_ = std::max(micro_step_tokens_, static_cast<double>(event.id));
       return;
     case EventKind::kRead: return on_read(event);
     case EventKind::kGradientFlow:
@@ -131,7 +131,11 @@ void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
 
 // What a top-level operator outside any backward pass says about the phase.
 Phase Ledger::phase_outside_backward(const ThreadState& state, const Event& event) const {
-  if (!(event.flags & kGradMode)) {  // its reads decide (on_read)
+  if (!(event.flags & kGradMode)) {
+    // After a backward pass, work on a leaf is an update; before one, work on anything that wants a
+    // gradient is a forward pass inside a custom function. Else its reads decide (on_read).
+    if ((event.flags & kReadsLeaf) && state.backward_since_update) return Phase::kOptimizer;
+    if ((event.flags & kNeedsGrad) && !state.backward_since_update) return Phase::kForward;
     const bool in_backward = state.phase == Phase::kBackward || state.phase == Phase::kRecompute;
     return in_backward ? Phase::kOther : state.phase;
   }

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the profiler costs: steps with and without it, in turn, in one process, and the ratio of
+// each pair. overhead_benchmark [gpt2|tiny] [pairs]; exit code 1 when a bar of docs/benchmarks.md
+// is missed.
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "torchtally/profiler.h"
+
+namespace {
+
+namespace nn = torch::nn;
+
+int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t pages = 0, resident = 0;
+  file >> pages >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+struct Workload {
+  std::string name;
+  std::function<void()> step;
+  std::function<void(tally::Profiler&)> watch;
+  int steps_a_round;
+  double most;  // highest allowed median ratio
+};
+
+struct Block : nn::Module {
+  explicit Block(int64_t width, int64_t heads) : heads_(heads) {
+    ln_1 = register_module("ln_1", nn::LayerNorm(nn::LayerNormOptions({width})));
+    c_attn = register_module("c_attn", nn::Linear(width, 3 * width));
+    c_proj = register_module("c_proj", nn::Linear(width, width));
+    ln_2 = register_module("ln_2", nn::LayerNorm(nn::LayerNormOptions({width})));
+    c_fc = register_module("c_fc", nn::Linear(width, 4 * width));
+    out = register_module("out", nn::Linear(4 * width, width));
+  }
+  at::Tensor forward(at::Tensor x) {
+    const int64_t b = x.size(0), s = x.size(1), h = x.size(2);
+    auto qkv = c_attn(ln_1(x)).view({b, s, 3, heads_, h / heads_}).permute({2, 0, 3, 1, 4});
+    auto context = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, true);
+    x = x + c_proj(context.transpose(1, 2).reshape({b, s, h}));
+    return x + out(torch::gelu(c_fc(ln_2(x))));
+  }
+  nn::LayerNorm ln_1{nullptr}, ln_2{nullptr};
+  nn::Linear c_attn{nullptr}, c_proj{nullptr}, c_fc{nullptr}, out{nullptr};
+
+ private:
+  int64_t heads_;
+};
+
+// The shape of GPT-2 small, with a short sequence so that a pair takes seconds, not minutes.
+Workload gpt2() {
+  constexpr int64_t kWidth = 768, kVocabulary = 50257, kSequence = 64;
+  auto wte = std::make_shared<nn::EmbeddingImpl>(kVocabulary, kWidth);
+  auto blocks = std::make_shared<std::vector<std::shared_ptr<Block>>>();
+  std::vector<at::Tensor> parameters = wte->parameters();
+  for (int i = 0; i < 12; ++i) {
+    blocks->push_back(std::make_shared<Block>(kWidth, 12));
+    for (auto& parameter : blocks->back()->parameters()) parameters.push_back(parameter);
+  }
+  auto optimizer = std::make_shared<torch::optim::AdamW>(parameters, torch::optim::AdamWOptions(1e-4));
+  auto step = [=] {
+    auto tokens = torch::randint(kVocabulary, {1, kSequence});
+    optimizer->zero_grad();
+    auto x = wte->forward(tokens);
+    for (auto& block : *blocks) x = block->forward(x);
+    auto logits = torch::matmul(x, wte->weight.t()).view({kSequence, kVocabulary});
+    nn::functional::cross_entropy(logits, tokens.view({-1})).backward();
+    optimizer->step();
+  };
+  auto watch = [=](tally::Profiler& profiler) {
+    profiler.watch(*wte, "wte");
+    for (size_t i = 0; i < blocks->size(); ++i) profiler.watch(*(*blocks)[i], "h." + std::to_string(i));
+    profiler.watch(*optimizer);
+  };
+  return {"gpt2", step, watch, 1, 1.02};
+}
+
+// Nearly nothing but calls: 300 layers of 16 x 16.
+Workload tiny() {
+  nn::Sequential model;
+  for (int i = 0; i < 300; ++i) model->push_back(nn::Linear(16, 16));
+  auto optimizer = std::make_shared<torch::optim::AdamW>(model->parameters(), torch::optim::AdamWOptions(1e-3));
+  auto step = [=]() mutable {
+    optimizer->zero_grad();
+    model->forward(torch::randn({8, 16})).sum().backward();
+    optimizer->step();
+  };
+  auto watch = [=](tally::Profiler& profiler) {
+    profiler.watch(*model);
+    profiler.watch(*optimizer);
+  };
+  return {"tiny", step, watch, 20, 1.5};
+}
+
+double seconds(const std::function<void()>& what) {
+  const auto begin = std::chrono::steady_clock::now();
+  what();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+bool measure(Workload workload, int pairs) {
+  const auto path = std::filesystem::temp_directory_path() / ("overhead-" + std::to_string(getpid()));
+  for (int i = 0; i < 3; ++i) workload.step();
+  std::vector<double> ratios;
+  int64_t resident = 0;
+  for (int pair = 0; pair < pairs; ++pair) {
+    const double plain = seconds([&] {
+      for (int i = 0; i < workload.steps_a_round; ++i) workload.step();
+    });
+    tally::Options options;
+    options.recording = path.string();
+    const int64_t before = resident_bytes();
+    tally::Profiler profiler(options);
+    workload.watch(profiler);
+    for (int i = 0; i < 3; ++i) {  // detail and theory are for the first steps
+      auto step = profiler.step();
+      workload.step();
+    }
+    const double watched = seconds([&] {
+      for (int i = 0; i < workload.steps_a_round; ++i) {
+        auto step = profiler.step();
+        workload.step();
+      }
+    });
+    resident = std::max(resident, resident_bytes() - before);
+    profiler.stop();
+    ratios.push_back(watched / plain);
+  }
+  std::filesystem::remove(path);
+  std::sort(ratios.begin(), ratios.end());
+  const double median = ratios[ratios.size() / 2];
+  const bool good = median <= workload.most;
+  std::printf("%-5s step with / without: median %.3f (min %.3f, max %.3f, %d pairs of %d steps), bar %.2f: %s; "
+              "resident +%.1f MiB\n",
+              workload.name.c_str(), median, ratios.front(), ratios.back(), pairs, workload.steps_a_round,
+              workload.most, good ? "met" : "MISSED", static_cast<double>(resident) / (1 << 20));
+  return good;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string which = argc > 1 ? argv[1] : "";
+  const int pairs = argc > 2 ? std::max(1, std::atoi(argv[2])) : 9;
+  bool good = true;
+  if (which != "gpt2") good &= measure(tiny(), pairs);
+  if (which != "tiny") good &= measure(gpt2(), pairs);
+  return good ? 0 : 1;
+}

@@ -249,10 +249,15 @@ void Text::theory() {
     std::string deviation = "-";
     if (row.expected) {
       expected = number(*row.expected);
-      deviation = row.deviation == 0 ? "0"
-                  : *row.expected == 0.0
-                      ? "new"
-                      : fmt::format("{:+.2f} %", 100 * row.deviation / *row.expected);
+      const double percent_off = 100 * row.deviation / *row.expected;
+      if (row.deviation == 0) {
+        deviation = "0";
+      } else if (*row.expected == 0 || std::abs(percent_off) < 0.005) {
+        // "+0.00 %" would look like an exact match.
+        deviation = (row.deviation < 0 ? "-" : "+") + number(std::abs(row.deviation));
+      } else {
+        deviation = fmt::format("{:+.2f} %", percent_off);
+      }
     }
     wrapped(fit(row.title, 17) + fit(number(row.measured), 12, true) + fit(expected, 12, true) +
                 fit(deviation, 11, true) + "  ",

@@ -380,6 +380,12 @@ TheoryRow Theory::peak_row() {
     if (const auto found = expected_.find(role); found != expected_.end())
       at_update[at(role)] = found->second;
   }
+  for (const MarkSummary& m : device_->marks) {  // the last one stays: what the update finds
+    if (m.mark != Mark::kBackwardEnd) continue;
+    for (const Role role : {Role::kInput, Role::kHeldOutput, Role::kExternal}) {
+      at_update[at(role)] = m.roles[at(role)];
+    }
+  }
   int64_t largest = 0;
   for (const ParameterInfo& p : run_.info.parameters) {
     if (has(p, false) && p.trainable && p.optimizer_index >= 0)
@@ -398,7 +404,8 @@ TheoryRow Theory::peak_row() {
                           "state + gradients held from before + kept by autograd, all by rule, + "
                           "inputs and held outputs as measured",
                           edge->micro_step)
-                    : "in the optimizer's update: " + update_formula;
+                    : "in the optimizer's update: " + update_formula +
+                          ", all by rule, + inputs and held outputs as measured";
   finish(&row, peak.bytes, sum(rule));
   if (row.deviation == 0) return row;
   std::vector<std::pair<int64_t, size_t>> differences;
@@ -408,7 +415,7 @@ TheoryRow Theory::peak_row() {
   std::stable_sort(differences.begin(), differences.end(), [](const auto& a, const auto& b) {
     return std::abs(a.first) > std::abs(b.first);
   });
-  row.cause = fmt::format("the peak is in {}; beyond the rules: ", title(peak.phase));
+  row.cause = fmt::format("the peak is in the phase {}; beyond the rules: ", title(peak.phase));
   int64_t rest = 0;
   for (size_t i = 0; i < differences.size(); ++i) {
     if (i >= 3) {

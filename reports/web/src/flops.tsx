@@ -19,8 +19,9 @@ interface Work {
   ns: number;
 }
 
-/** "h.3.mlp.c_fc" -> "h.*.mlp.c_fc" */
-const folded = (module: string) => module.replace(/(^|\.)\d+(?=\.|$)/g, '$1*');
+/** "h.3.mlp.c_fc" -> "h.*.mlp.c_fc"; a name that is a number, as in a Sequential, stays. */
+export const folded = (module: string) =>
+  /^(after )?\d+$/.test(module) ? module : module.replace(/(^|[. ])\d+(?=\.|$)/g, '$1*');
 
 function sumBy(run: Run, rows: OperatorRow[], key: (row: OperatorRow) => string): Work[] {
   const groups = new Map<string, Work>();
@@ -147,7 +148,10 @@ function More({ all, rest, onToggle }: { all: boolean; rest: number; onToggle: (
 
 function ByModule({ step }: { step: StepView }) {
   const { run } = usePage();
-  const [fold, setFold] = useState<'layers' | 'each'>('layers');
+  const [fold, setFold] = useState<'layers' | 'each'>(() => {
+    const working = new Set(step.operators.filter((op) => op.flops > 0).map((op) => op.module));
+    return working.size > FEW ? 'layers' : 'each';
+  });
   const [all, setAll] = useState(false);
   const rows = useMemo(
     () =>

@@ -79,13 +79,19 @@ export function Swatch({ role }: { role: number }) {
 }
 
 const INFERRED = 'after ';
-/** A module's name. One that was inferred ("after h.0.mlp") is dimmed and says so. */
+/**
+ * A module's name. One that was inferred ("after h.0.mlp") is dimmed and says so; one that ends in a
+ * number stands with its type, for "0" alone tells nobody what it is.
+ */
 export function ModuleName({ name, none = 'no module' }: { name: string; none?: string }) {
+  const { run } = usePage();
   if (name === '') return <span class="dimmed">{none}</span>;
   if (!name.startsWith(INFERRED)) {
+    const type = /(^|\.)\d+$/.test(name) ? run.moduleType(name) : '';
     return (
       <code>
         <bdi>{clean(name)}</bdi>
+        {type !== '' && <span class="dimmed"> {clean(type)}</span>}
       </code>
     );
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The treemap: real buttons, each of which filters the table below.
 import { useMemo } from 'preact/hooks';
+import type { Run } from '../data/run';
 import { clean, human, percent, raw } from '../format';
 import { inkOn, Swatch, useHatch, usePage, useWidth } from '../ui';
 import { everything, total, type Filter, type Row } from './rows';
@@ -58,9 +59,10 @@ export function Treemap({ rows, filter, onFilter, label }: TreemapProps) {
   );
 }
 
-function moduleOf(leaf: Leaf): string {
+function moduleOf(leaf: Leaf, run: Run): string {
   if (leaf.smaller > 0) return `${leaf.smaller} smaller`;
-  return clean(leaf.module) || 'no module';
+  const type = /^\d+$/.test(leaf.module) ? ' ' + run.moduleType(leaf.module) : '';
+  return clean(leaf.module + type) || 'no module';
 }
 const operatorOf = (leaf: Leaf) =>
   leaf.op === null ? '' : clean(leaf.op).replace('aten::', '') || 'no operator';
@@ -80,16 +82,19 @@ function shortened(name: string, room: number): string {
 }
 
 /** The lines that a tile has room for: module, operator, bytes. Long ones are cut by an ellipsis. */
-function linesOf(leaf: Leaf, width: number, height: number): string[] {
+function linesOf(leaf: Leaf, module: string, width: number, height: number): string[] {
   if (height < LINE + 5) return [];
   const room = Math.floor((width - 12) / GLYPH);
-  const module = moduleOf(leaf);
-  const first = shortened(module, room) || (width >= 64 ? module : '');
+  const count = Math.floor((height - 5) / LINE);
+  const isWide = width >= 64;
+  if (leaf.op !== null && (!isWide || count === 1)) {
+    return isWide ? [`${module} ${operatorOf(leaf)}`] : []; // the module alone would mislead
+  }
+  const first = shortened(module, room) || (isWide && leaf.module !== '' ? module : '');
   if (first === '') return [];
-  const lines = [first];
-  if (leaf.op !== null && width >= 64) lines.push(operatorOf(leaf));
+  const lines = leaf.op === null ? [first] : [first, operatorOf(leaf)];
   if (width >= 74) lines.push(human(leaf.bytes));
-  return lines.slice(0, Math.floor((height - 5) / LINE));
+  return lines.slice(0, count);
 }
 
 interface LeafProps extends Omit<TreemapProps, 'rows' | 'label'> {
@@ -105,8 +110,9 @@ function LeafTile({ tile, share, filter, onFilter }: LeafProps) {
   if (width < 2 || height < 2) return null;
   const role = run.meta.roles[leaf.role];
   const color = role[theme];
-  const name = [moduleOf(leaf), operatorOf(leaf)].filter(Boolean).join(' ');
-  const lines = linesOf(leaf, width, height);
+  const module = moduleOf(leaf, run);
+  const name = [module, operatorOf(leaf)].filter(Boolean).join(' ');
+  const lines = linesOf(leaf, module, width, height);
   const bytes = human(leaf.bytes);
   const wanted: Filter = {
     ...everything,
@@ -128,7 +134,10 @@ function LeafTile({ tile, share, filter, onFilter }: LeafProps) {
     >
       {lines.length > 0 && (
         <span>
-          {lines.map((text, i) => (i > 0 && text === bytes ? <em>{text}</em> : <bdi>{text}</bdi>))}
+          {lines.map((text, i) => [
+            i > 0 && ' ', // for those who hear it
+            i > 0 && text === bytes ? <em key={i}>{text}</em> : <bdi key={i}>{text}</bdi>,
+          ])}
         </span>
       )}
     </button>

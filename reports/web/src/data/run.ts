@@ -36,6 +36,7 @@ export class Run {
   readonly steps: number;
   private readonly index = new Map<string, ByStep>();
   private readonly views = new Map<string, StepView>();
+  private types: Map<string, string> | undefined;
   private readonly allSeries = new Map<string, Series>();
   private readonly timelineBegins: Uint32Array; // first point of each timeline
   private readonly changeBegins: Uint32Array; // first change of each point
@@ -57,6 +58,11 @@ export class Run {
 
   text(id: number): string {
     return this.meta.strings[id] ?? '';
+  }
+  /** "torch::nn::LinearImpl" -> "Linear"; "" when the module was not watched. */
+  moduleType(name: string): string {
+    this.types ??= new Map(this.meta.modules);
+    return (this.types.get(name) ?? '').replace(/^torch::nn::/, '').replace(/Impl$/, '');
   }
   stepIndex(position: number): number {
     return this.columns.get('step.index')[position];

@@ -109,7 +109,7 @@ class Plot {
   private scale() {
     const { g, s } = this;
     const { left, top, height, width } = s.frame;
-    const unit = unitFor(s.highest);
+    const unit = unitFor(s.timeline.total[s.timeline.highest]); // as in the readout
     const step = niceStep(s.highest / unit.size, 5) * unit.size;
     const digits = placesFor(step / unit.size);
     g.fillStyle = this.ink2;

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "hooks/torch/runtime.h"
+
 namespace tally::hooks {
 namespace {
 
@@ -50,37 +52,36 @@ struct NameCache {
     const char* address;
     const OperatorName* name;
   };
-  ByAddress by_address[kSize];
-  const OperatorName* by_content[kSize];
+  ByAddress by_address[kSize] = {};
+  const OperatorName* by_content[kSize] = {};
 };
-thread_local constinit NameCache cache{};
+
+const OperatorName* find_or_add(StringTable& strings, const char* name) {
+  NameTable& all = table();
+  const std::lock_guard lock(all.mutex);
+  if (const auto found = all.index.find(name); found != all.index.end()) return found->second;
+  const std::string& text = all.texts.emplace_back(name);
+  OperatorName& made = all.names.emplace_back(look_up(strings, text));
+  made.text = text.c_str();
+  all.index.emplace(text, &made);
+  return &made;
+}
 
 }  // namespace
 
 const OperatorName& operator_name(StringTable& strings, const char* name) noexcept {
+  NameCache* cache = OfThread<NameCache>::get();
+  if (!cache) return *find_or_add(strings, name);
   const auto address = reinterpret_cast<uintptr_t>(name);
-  NameCache::ByAddress& near = cache.by_address[(address >> 4) % NameCache::kSize];
+  NameCache::ByAddress& near = cache->by_address[(address >> 4) % NameCache::kSize];
   // Another name may stand at the same address by now.
   if (near.address == name && std::strcmp(near.name->text, name) == 0) return *near.name;
   uint64_t hash = 0xCBF29CE484222325ull;
   for (const char* c = name; *c; ++c) {
     hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001B3ull;
   }
-  const OperatorName*& slot = cache.by_content[hash % NameCache::kSize];
-  if (!slot || std::strcmp(slot->text, name) != 0) {
-    NameTable& all = table();
-    const std::lock_guard lock(all.mutex);
-    const auto found = all.index.find(name);
-    if (found != all.index.end()) {
-      slot = found->second;
-    } else {
-      const std::string& text = all.texts.emplace_back(name);
-      OperatorName& made = all.names.emplace_back(look_up(strings, text));
-      made.text = text.c_str();
-      all.index.emplace(text, &made);
-      slot = &made;
-    }
-  }
+  const OperatorName*& slot = cache->by_content[hash % NameCache::kSize];
+  if (!slot || std::strcmp(slot->text, name) != 0) slot = find_or_add(strings, name);
   near = {name, slot};
   return *slot;
 }

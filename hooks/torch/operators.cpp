@@ -31,19 +31,18 @@ struct OpenCall {
   EventKind exit;
 };
 
-// Trivial, so that it costs nothing to reach and may be touched at a thread's very end.
 struct ThreadHooks {
   static constexpr uint32_t kDeepest = 256;
   OpenCall calls[kDeepest];
-  uint32_t depth;            // may pass kDeepest: deeper calls are not recorded
-  uint32_t open_operators;   // inside the innermost node
-  uint32_t open_nodes;
-  int64_t last_task;
-  int64_t last_sequence;     // forward sequence number pushed last
-  uint64_t session;          // the session that `work` and the counts above belong to
+  uint32_t depth = 0;           // may pass kDeepest: deeper calls are not recorded
+  uint32_t open_operators = 0;  // inside the innermost node
+  uint32_t open_nodes = 0;
+  bool after_backward = false;  // and no forward operator since: gradient-free work is an update
+  int64_t last_task = -1;
+  int64_t last_sequence = -1;   // forward sequence number pushed last
+  uint64_t session = 0;         // the session that `work` and the counts above belong to
   WorkStack work;
 };
-thread_local constinit ThreadHooks thread_hooks{};
 
 std::atomic<uint64_t> session_number{0};
 std::atomic<bool> theory_wanted{false};
@@ -122,18 +121,19 @@ void enter_node(Context& context, const at::RecordFunction& function, ThreadHook
   call.exit = EventKind::kNodeExit;
   hooks.open_operators = 0;
   ++hooks.open_nodes;
-  Event event;
-  event.kind = EventKind::kNodeEnter;
+  EventBatch batch(context.log);
+  Event& event = batch.add(EventKind::kNodeEnter);
   event.id = call.name->id.value;
   event.flags = static_cast<uint8_t>(event_flags::kInGraphTask |
                                      (c10::GradMode::is_enabled() ? event_flags::kGradMode : 0));
   event.a = static_cast<uint64_t>(function.seqNr());
   event.b = function.forwardThreadId();
   event.c = static_cast<uint64_t>(task);
-  context.log.push(event);
-  for_each_tensor(function.inputs(), [&context](const at::Tensor& gradient) {
-    push_tensor(context, EventKind::kGradientFlow, gradient);
+  for_each_tensor(function.inputs(), [&](const at::Tensor& gradient) {
+    add_tensor(context, batch, EventKind::kGradientFlow, gradient);
   });
+  batch.flush();
+  hooks.after_backward = true;
   begin_backward(context, hooks, task);
   if (call.name->kind == OperatorName::Kind::kAccumulate) {
     call.accumulate = dynamic_cast<autograd::AccumulateGrad*>(autograd::get_current_node().get());
@@ -160,11 +160,11 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
       });
     }
   }
+  EventBatch batch(context.log);
   if (outermost) {
     call.has_frame = true;
     call.exit = EventKind::kOpExit;
-    Event event;
-    event.kind = EventKind::kOpEnter;
+    Event& event = batch.add(EventKind::kOpEnter);
     event.id = name.id.value;
     event.a = static_cast<uint64_t>(work.flops);
     event.b = static_cast<uint64_t>(work.torch_flops);
@@ -173,33 +173,34 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
                                        (in_task ? event_flags::kInGraphTask : 0) |
                                        (needs_grad ? event_flags::kNeedsGrad : 0) |
                                        (reads_leaf ? event_flags::kReadsLeaf : 0));
-    context.log.push(event);
-    // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation.
+    if (records && needs_grad) hooks.after_backward = false;
+    // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation. Of
+    // an update, what it works on tells all: the parameter, its gradient or its state.
+    const bool updates = !records && hooks.after_backward;
     if (!in_task || records) {
-      for_each_tensor(inputs, [&context](const at::Tensor& tensor) {
-        push_tensor(context, EventKind::kRead, tensor);
+      bool first = true;
+      for_each_tensor(inputs, [&](const at::Tensor& tensor) {
+        if (first || !updates) add_tensor(context, batch, EventKind::kRead, tensor);
+        first = false;
       });
     }
   } else if (work.flops != 0 || work.torch_flops != 0 || work.elementwise != 0) {
-    Event event;
-    event.kind = EventKind::kWork;
+    Event& event = batch.add(EventKind::kWork);
     event.id = name.id.value;
     event.a = static_cast<uint64_t>(work.flops);
     event.b = static_cast<uint64_t>(work.torch_flops);
     event.c = static_cast<uint64_t>(work.elementwise);
-    context.log.push(event);
   }
   // The operator that is started last with a number makes the node of that number.
   if (records && needs_grad && sequence >= 0 &&
       (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
     hooks.last_sequence = sequence;
-    Event event;
-    event.kind = EventKind::kForward;
+    Event& event = batch.add(EventKind::kForward);
     event.a = static_cast<uint64_t>(sequence);
     event.b = at::RecordFunction::currentThreadId();
     event.id = static_cast<uint32_t>(work.indices);
-    context.log.push(event);
   }
+  batch.flush();
   if (records && needs_grad && sequence >= 0 && !in_task && theory_wanted.load(std::memory_order_relaxed)) {
     call.saves = saving_overload(name.save, inputs);
     visit_saved_inputs(call.saves, inputs, [&](const at::Tensor& tensor, SavedFrom from) {
@@ -210,8 +211,9 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
 
 std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
   Context* context = recording();
-  if (!context) return nullptr;
-  ThreadHooks& hooks = thread_hooks;
+  ThreadHooks* of_thread = context ? OfThread<ThreadHooks>::get() : nullptr;
+  if (!of_thread) return nullptr;
+  ThreadHooks& hooks = *of_thread;
   const uint64_t session = session_number.load(std::memory_order_relaxed);
   if (hooks.session != session) {
     hooks.session = session;
@@ -246,7 +248,9 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
 }
 
 void on_end(const at::RecordFunction& function, at::ObserverContext*) {
-  ThreadHooks& hooks = thread_hooks;
+  ThreadHooks* of_thread = OfThread<ThreadHooks>::get();
+  if (!of_thread) return;
+  ThreadHooks& hooks = *of_thread;
   Context* context = recording();
   // Its start was not recorded: it was open when the session began.
   if (hooks.depth == 0 || hooks.session != session_number.load(std::memory_order_relaxed)) return;

@@ -12,8 +12,7 @@ namespace tally::hooks {
 namespace {
 
 std::atomic<int64_t> hook_ns{0};
-thread_local constinit uint32_t calls_of_thread = 0;
-thread_local constinit TensorTable::Cache shape_cache{};
+__attribute__((tls_model("initial-exec"))) thread_local constinit uint32_t calls_of_thread = 0;
 
 }  // namespace
 
@@ -65,8 +64,10 @@ StorageRef storage_of(const at::Tensor& tensor) noexcept {
 TensorId describe(Context& context, const at::Tensor& tensor) noexcept {
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   if (!tensor.defined() || impl->has_symbolic_sizes_strides() || tensor.is_nested()) return {};
+  TensorTable::Cache* cache = OfThread<TensorTable::Cache>::get();
+  if (!cache) return {};
   const at::IntArrayRef sizes = impl->sizes();
-  return context.tensors.intern(shape_cache, static_cast<uint8_t>(tensor.scalar_type()),
+  return context.tensors.intern(*cache, static_cast<uint8_t>(tensor.scalar_type()),
                                 {sizes.data(), sizes.size()});
 }
 
@@ -85,19 +86,33 @@ void for_each_part(const at::Tensor& tensor, Visit&& visit) noexcept {
   }
 }
 
-void push(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id, uint8_t flags,
+void fill(Context& context, Event& event, const at::Tensor& tensor, uint32_t id, uint8_t flags,
           const StorageRef& storage, uint64_t c) noexcept {
-  Event event;
-  event.kind = kind;
   event.flags = static_cast<uint8_t>(flags | (storage.foreign ? event_flags::kForeign : 0));
   event.id = id;
   event.a = reinterpret_cast<uint64_t>(storage.pointer);
   event.b = describe(context, tensor).value;
   event.c = c;
+}
+
+void push(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id, uint8_t flags,
+          const StorageRef& storage, uint64_t c) noexcept {
+  Event event;
+  event.kind = kind;
+  fill(context, event, tensor, id, flags, storage, c);
   context.log.push(event);
 }
 
 }  // namespace
+
+void add_tensor(Context& context, EventBatch& batch, EventKind kind,
+                const at::Tensor& tensor) noexcept {
+  for_each_part(tensor, [&](const at::Tensor& part) {
+    const StorageRef storage = storage_of(part);
+    if (!storage) return;
+    fill(context, batch.add(kind), part, 0, 0, storage, static_cast<uint64_t>(storage.bytes));
+  });
+}
 
 void push_tensor(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id,
                  uint8_t flags) noexcept {

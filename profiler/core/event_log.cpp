@@ -26,7 +26,27 @@ struct CachedLane {
   void* lane;
   bool thread_ended;
 };
-thread_local constinit CachedLane cached_lane{0, nullptr, false};
+// initial-exec: a plain load, also in a library; a few bytes, so that one that is loaded late has room.
+__attribute__((tls_model("initial-exec"))) thread_local constinit CachedLane cached_lane{
+    0, nullptr, false};
+
+bool reads_clock(EventKind kind) noexcept {
+  switch (kind) {
+    case EventKind::kOpEnter:
+    case EventKind::kOpExit:
+    case EventKind::kNodeEnter:
+    case EventKind::kNodeExit:
+    case EventKind::kScopeEnter:
+    case EventKind::kScopeExit:
+    case EventKind::kEdgeBegin:
+    case EventKind::kEdgeEnd:
+    case EventKind::kBackwardEnd:
+    case EventKind::kStepBegin:
+    case EventKind::kMicroStep:
+    case EventKind::kStepEnd: return true;
+    default: return false;
+  }
+}
 }  // namespace
 
 struct LaneHolder {
@@ -51,7 +71,7 @@ EventLog::~EventLog() {
   for (Chunk* chunk : spare_) std::free(chunk);
 }
 
-EventLog::Ticket EventLog::take_ticket(int64_t delta) noexcept {
+EventLog::Ticket EventLog::take_tickets(uint64_t count, int64_t delta) noexcept {
   using Word = unsigned __int128;
   auto* word = reinterpret_cast<Word*>(&ticket_);
   // Two plain loads may tear; the compare and swap then fails and tells the true value.
@@ -63,7 +83,7 @@ EventLog::Ticket EventLog::take_ticket(int64_t delta) noexcept {
     const uint64_t sequence = static_cast<uint64_t>(seen);
     const int64_t bytes = static_cast<int64_t>(static_cast<uint64_t>(seen >> 64)) + delta;
     const Word wanted =
-        (static_cast<Word>(static_cast<uint64_t>(bytes)) << 64) | (sequence + 1);
+        (static_cast<Word>(static_cast<uint64_t>(bytes)) << 64) | (sequence + count);
     const Word before = __sync_val_compare_and_swap(word, seen, wanted);
     if (before == seen) return {sequence, bytes};
     seen = before;
@@ -137,28 +157,41 @@ EventLog::Lane* EventLog::lane() noexcept {
 }
 
 void EventLog::push(Event event, int64_t allocator_delta) noexcept {
-  if (Lane* own = lane()) return append(*own, event, allocator_delta);
+  if (Lane* own = lane()) return append(*own, &event, 1, allocator_delta);
   const std::lock_guard lock(late_mutex_);
   if (!late_) late_ = find_lane();
-  append(*late_, event, allocator_delta);
+  append(*late_, &event, 1, allocator_delta);
 }
 
-void EventLog::append(Lane& lane, Event& event, int64_t allocator_delta) noexcept {
+void EventLog::push_all(Event* events, size_t count) noexcept {
+  if (count == 0) return;
+  if (Lane* own = lane()) return append(*own, events, count, 0);
+  const std::lock_guard lock(late_mutex_);
+  if (!late_) late_ = find_lane();
+  append(*late_, events, count, 0);
+}
+
+void EventLog::append(Lane& lane, Event* events, size_t count, int64_t allocator_delta) noexcept {
+  Ticket ticket = take_tickets(count, allocator_delta);
   Chunk* chunk = lane.tail;
   uint32_t at = chunk->written.load(std::memory_order_relaxed);
-  if (at == kChunkEvents) {
-    Chunk* fresh = new_chunk();
-    chunk->next.store(fresh, std::memory_order_release);
-    lane.tail = chunk = fresh;
-    at = 0;
+  for (size_t i = 0; i < count; ++i) {
+    Event& event = events[i];
+    if (at == kChunkEvents) {
+      chunk->written.store(at, std::memory_order_release);
+      Chunk* fresh = new_chunk();
+      chunk->next.store(fresh, std::memory_order_release);
+      lane.tail = chunk = fresh;
+      at = 0;
+    }
+    if (lane.last_time_ns == 0 || reads_clock(event.kind)) lane.last_time_ns = steady_ns();
+    event.time_ns = lane.last_time_ns;
+    event.thread = lane.thread;
+    event.sequence = ticket.sequence++;
+    event.allocator_bytes = ticket.allocator_bytes;
+    chunk->events[at++] = event;
   }
-  if (event.time_ns == 0) event.time_ns = steady_ns();
-  event.thread = lane.thread;
-  const Ticket ticket = take_ticket(allocator_delta);
-  event.sequence = ticket.sequence;
-  event.allocator_bytes = ticket.allocator_bytes;
-  chunk->events[at] = event;
-  chunk->written.store(at + 1, std::memory_order_release);
+  chunk->written.store(at, std::memory_order_release);
 }
 
 void EventLog::restart_count() noexcept {

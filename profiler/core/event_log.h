@@ -25,9 +25,13 @@ class EventLog {
   EventLog(const EventLog&) = delete;
   EventLog& operator=(const EventLog&) = delete;
 
-  // Appends `event`, giving it a sequence number, thread and time (unless its time_ns is set).
+  // Appends `event`, giving it a sequence number, its thread and a time. The clock is read where an
+  // operator, node, scope, pass or step begins or ends; what comes between has the time before it.
   // `allocator_delta` is added to the allocator's count in the same atomic step.
   void push(Event event, int64_t allocator_delta = 0) noexcept;
+
+  // Several events of this thread in a row, with one atomic step for all. They change no count.
+  void push_all(Event* events, size_t count) noexcept;
 
   // Hands every event that is next in order to `handle`, and returns how many. Stops at the first
   // number that its producer has taken but not yet written; call again.
@@ -56,6 +60,7 @@ class EventLog {
   struct Lane {
     Chunk* tail = nullptr;
     Chunk* head = nullptr;
+    int64_t last_time_ns = 0;  // producer: of its last event that read the clock
     uint32_t read = 0;
     uint16_t thread = 0;
     std::atomic<bool> in_use{true};
@@ -64,7 +69,7 @@ class EventLog {
 
   Lane* lane() noexcept;
   std::shared_ptr<Lane> find_lane();
-  void append(Lane& lane, Event& event, int64_t allocator_delta) noexcept;
+  void append(Lane& lane, Event* events, size_t count, int64_t allocator_delta) noexcept;
   Chunk* new_chunk();
   void recycle(Chunk* chunk) noexcept;
   const Event* peek(Lane& lane) noexcept;
@@ -76,7 +81,8 @@ class EventLog {
     uint64_t sequence = 0;
     int64_t allocator_bytes = 0;
   };
-  Ticket take_ticket(int64_t delta) noexcept;
+  // The first of `count` numbers, and the bytes after the step.
+  Ticket take_tickets(uint64_t count, int64_t delta) noexcept;
 
   alignas(64) Ticket ticket_;
   alignas(64) std::atomic<uint64_t> next_{0};  // sequence number that drain() waits for

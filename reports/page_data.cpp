@@ -129,9 +129,9 @@ void Packer::choose_detail() {
 void Packer::pack_steps() {
   Table steps("step", {"index", "us", "micro_steps", "tokens", "detailed", "in_detail", "forward",
                        "backward", "recompute", "optimizer", "elementwise", "torch"});
-  Table devices("device", {"step", "device", "largest_difference", "allocations", "frees",
-                           "forward_temporary", "backward_temporary", "optimizer_temporary",
-                           "foreign"});
+  Table devices("device",
+                {"step", "device", "largest_difference", "allocations", "frees",
+                 "forward_temporary", "backward_temporary", "optimizer_temporary", "foreign"});
   for (size_t i = 0; i < s_.steps.size(); ++i) {
     const StepSummary& step = s_.steps[i];
     const analysis::Flops& f = step.flops;
@@ -140,8 +140,8 @@ void Packer::pack_steps() {
               f.torch);
     for (size_t d = 0; d < step.devices.size(); ++d) {
       const DeviceStep& device = step.devices[d];
-      devices.add(i, id(device.device), device.largest_difference, device.allocations,
-                  device.frees, device.forward_temporary_peak, device.backward_temporary_peak,
+      devices.add(i, id(device.device), device.largest_difference, device.allocations, device.frees,
+                  device.forward_temporary_peak, device.backward_temporary_peak,
                   device.optimizer_temporary_peak, device.foreign_bytes);
     }
   }
@@ -176,8 +176,8 @@ void Packer::pack_marks() {
            std::tie(b.mark->mark, b.mark->micro_step, b.device->device);
   });
   Table marks("mark", {"step", "device", "kind", "micro_step", "us", "bytes", "allocator",
-                       "difference", "saved", "saved_parameters", "saved_numbers",
-                       "expected_saved", "phase", "module", "op"});
+                       "difference", "saved", "saved_parameters", "saved_numbers", "expected_saved",
+                       "phase", "module", "op"});
   Table cells("cell", {"mark", "role", "module", "bytes", "blocks"});
   std::array<std::vector<double>, kRoleCount> roles;
   for (const Entry& entry : entries) {
@@ -236,16 +236,15 @@ void Packer::pack_detail() {
       spans.add(i, span.phase, span.micro_step, microseconds(span.begin), microseconds(span.end));
     }
     for (const analysis::OperatorRow& row : step.operators) {
-      operators.add(i, row.phase, id(row.module), id(row.op), row.calls, row.flops,
-                    row.torch_flops, row.elementwise_flops, std::llround(row.seconds * 1e9));
+      operators.add(i, row.phase, id(row.module), id(row.op), row.calls, row.flops, row.torch_flops,
+                    row.elementwise_flops, std::llround(row.seconds * 1e9));
     }
     for (const DeviceStep& device : step.devices) {
       const uint32_t name = id(device.device);
       if (!device.timeline.empty()) pack_timeline(i, name, device);
       for (const analysis::BlockRow& b : device.peak_blocks) {
         blocks.add(i, name, b.bytes, b.count, b.role, b.saved, b.phase, id(b.module), id(b.op),
-                   id(b.name), id(b.dtype), id(b.shape), id(b.source),
-                   microseconds(b.age_seconds));
+                   id(b.name), id(b.dtype), id(b.shape), id(b.source), microseconds(b.age_seconds));
       }
     }
   }

@@ -21,9 +21,15 @@ using analysis::Summary;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const char* const kNames[] = {
-    "</script><script>window.pwned=1</script>", "<!--<script>", "a\"b'c`d${e}", "\xE2\x80\xAEgpj.exe",
-    "\xE2\x80\xA8\xE2\x80\xA9", "&lt;b&gt;", "]]>", "\x01\x7f", "\xF0\x9F\x94\xA5"};
+const char* const kNames[] = {"</script><script>window.pwned=1</script>",
+                              "<!--<script>",
+                              "a\"b'c`d${e}",
+                              "\xE2\x80\xAEgpj.exe",
+                              "\xE2\x80\xA8\xE2\x80\xA9",
+                              "&lt;b&gt;",
+                              "]]>",
+                              "\x01\x7f",
+                              "\xF0\x9F\x94\xA5"};
 
 Summary with_names() {
   Summary summary;
@@ -49,7 +55,11 @@ std::string inflated(const std::string& text) {
   int held = 0;
   for (const char c : text) {
     if (c == '=') break;
-    const int digit = c >= 'a' ? c - 'a' + 26 : c >= 'A' ? c - 'A' : c >= '0' ? c - '0' + 52 : c == '+' ? 62 : 63;
+    const int digit = c >= 'a'   ? c - 'a' + 26
+                      : c >= 'A' ? c - 'A'
+                      : c >= '0' ? c - '0' + 52
+                      : c == '+' ? 62
+                                 : 63;
     bits = bits << 6 | static_cast<uint32_t>(digit);
     held += 6;
     if (held < 8) continue;
@@ -99,7 +109,8 @@ TEST(PageData, EveryWordAndColourIsThere) {
   EXPECT_EQ(meta["phases"].size(), kPhaseCount);
   EXPECT_EQ(meta["marks"].size(), kMarkCount);
   EXPECT_EQ(meta["roles"][0]["key"], "parameter");
-  EXPECT_THAT(meta["roles"][0]["light"].get<std::string>(), ::testing::MatchesRegex("#[0-9a-f]{6}"));
+  EXPECT_THAT(meta["roles"][0]["light"].get<std::string>(),
+              ::testing::MatchesRegex("#[0-9a-f]{6}"));
 }
 
 TEST(RenderHtml, ShowsHostileNamesOnlyEscaped) {

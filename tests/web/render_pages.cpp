@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // render_pages FOLDER: the pages that the browser tests look at, each NAME.html, with the same
-// Summary as NAME.json beside all but the long one. Most come from synthetic runs through the real analysis; what a
-// CPU run never shows (several devices, recomputation, broken books) is made by hand.
+// Summary as NAME.json beside all but the long one. Most come from synthetic runs through the real
+// analysis; what a CPU run never shows (several devices, recomputation, broken books) is made by
+// hand.
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -137,11 +138,19 @@ Summary everything() {
   summary.headline =
       "Peak 1.64 GiB in step 1, backward of h.3.mlp; 64 % activations. Theory says 1.63 GiB "
       "(-0.6 %). Checkpointing would save 0.9 GiB for +31 % FLOPs.";
-  summary.verdicts = {
-      {"checkpointing", "works: 2 of 4 blocks are recomputed", {"h.0, h.2: 36.0 MiB each"}, 1 << 27},
-      {"accumulation", "not judged: one micro-step", {}, 0},
-      {"oom", "an allocation of 64.0 MiB failed in backward", {"reserved 11.9 GiB", "free 12 MiB"}, 0},
-      {"leak", "suspected: the bytes at the end of a step grew in each of the last 3 steps", {}, 512}};
+  summary.verdicts = {{"checkpointing",
+                       "works: 2 of 4 blocks are recomputed",
+                       {"h.0, h.2: 36.0 MiB each"},
+                       1 << 27},
+                      {"accumulation", "not judged: one micro-step", {}, 0},
+                      {"oom",
+                       "an allocation of 64.0 MiB failed in backward",
+                       {"reserved 11.9 GiB", "free 12 MiB"},
+                       0},
+                      {"leak",
+                       "suspected: the bytes at the end of a step grew in each of the last 3 steps",
+                       {},
+                       512}};
   summary.notes.push_back(std::string("hostile: ") + kHostileName);
   return summary;
 }

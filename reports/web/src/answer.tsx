@@ -9,7 +9,8 @@ interface Part {
   section?: string;
 }
 
-const NUMBER = /(?:[-+]?\d[\d,.]* (?:%|B|[KMGT]iB|[kMGTPE]?FLOPs?)|less than 0\.1 %|step \d+(?:,\d{3})*)/g;
+const NUMBER =
+  /(?:[-+]?\d[\d,.]* (?:%|B|[KMGT]iB|[kMGTPE]?FLOPs?)|less than 0\.1 %|step \d+(?:,\d{3})*)/g;
 
 /** Splits the sentence at its numbers. The module's name is left alone, whatever it holds. */
 export function linked(headline: string, module: string): Part[] {

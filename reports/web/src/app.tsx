@@ -42,8 +42,7 @@ export function App({ run }: { run: Run }) {
   const worked = step.operators.length > 0 ? step : explained;
   const hasWork = worked.operators.length > 0 || worked.flops.total > 0;
   const sections = LATER.filter(
-    ([id]) =>
-      (id !== 'flops' || hasWork) && (id !== 'verdicts' || run.meta.verdicts.length > 0),
+    ([id]) => (id !== 'flops' || hasWork) && (id !== 'verdicts' || run.meta.verdicts.length > 0),
   );
 
   return (

@@ -41,11 +41,10 @@ export function useWidth<T extends HTMLElement>(): [RefObject<T | null>, number]
   const box = useRef<T>(null);
   const [width, setWidth] = useState(0);
   useLayoutEffect(() => {
-    const observer = new ResizeObserver(([entry]) =>
-      setWidth(Math.floor(entry.contentRect.width)),
-    );
-    observer.observe(box.current!);
-    setWidth(box.current!.clientWidth);
+    if (!box.current) return; // nothing was drawn
+    const observer = new ResizeObserver(([entry]) => setWidth(Math.floor(entry.contentRect.width)));
+    observer.observe(box.current);
+    setWidth(box.current.clientWidth);
     return () => observer.disconnect();
   }, []);
   return [box, width];

@@ -64,7 +64,11 @@ export function rowsAt(step: StepView, mark: MarkView): Row[] {
     }
   }
   const wanted = new Map(mark.roles.map((bytes, role) => [role, bytes]));
-  const held = sums(rows, (row) => row.role, (row) => row.bytes);
+  const held = sums(
+    rows,
+    (row) => row.role,
+    (row) => row.bytes,
+  );
   for (const [role, missing] of rest(wanted, held)) {
     // A role without any row has none by nature: what the allocator adds, what it keeps in reserve.
     rows.push({ ...blank, role, name: held.has(role) ? REST : '', bytes: missing });

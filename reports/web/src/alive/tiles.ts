@@ -58,7 +58,11 @@ export function tiles(rows: Row[], width: number, height: number): Tile[] {
   const all = total(rows);
   const roles = [...new Set(rows.map((row) => row.role))];
   const children = roles.map((role): Node => {
-    const leaves = leavesOf(role, rows.filter((row) => row.role === role), all);
+    const leaves = leavesOf(
+      role,
+      rows.filter((row) => row.role === role),
+      all,
+    );
     return { role, children: leaves.map((leaf) => ({ role, leaf })) };
   });
   const root = hierarchy<Node>({ role: -1, children: children.filter((c) => c.children!.length) })

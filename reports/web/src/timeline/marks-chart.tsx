@@ -8,6 +8,9 @@ import { markName } from './plot';
 export function MarksChart({ step }: { step: StepView }) {
   const { run } = usePage();
   const hatch = useHatch();
+  if (step.marks.length === 0) {
+    return <p class="note">No memory was recorded in this step.</p>;
+  }
   const highest = Math.max(1, ...step.marks.map((mark) => mark.bytes));
   const used = run.meta.roles
     .map((_, role) => role)

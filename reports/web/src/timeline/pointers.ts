@@ -50,8 +50,7 @@ export function listen(canvas: HTMLCanvasElement, actions: Actions): () => void 
     if (touches.has(event.pointerId)) touches.set(event.pointerId, x);
     if (pinch && touches.size === 2) {
       const { distance, middle } = spread();
-      const width =
-        ((pinch.window[1] - pinch.window[0]) * pinch.distance) / distance;
+      const width = ((pinch.window[1] - pinch.window[0]) * pinch.distance) / distance;
       const { left, plotWidth } = actions.frame();
       const begin = pinch.time - ((middle - left) / plotWidth) * width;
       actions.setWindow(clamp(begin, begin + width, actions.whole()));

@@ -82,7 +82,8 @@ export function Readout({ step, data, cursor, solo, onSolo }: ReadoutProps) {
       <p class="event">
         {data.length < events ? (
           <>
-            <b>moment {fix(cursor + 1)}</b> of {fix(data.length)} kept; {fix(events)} events happened
+            <b>moment {fix(cursor + 1)}</b> of {fix(data.length)} kept; {fix(events)} events
+            happened
           </>
         ) : (
           <>

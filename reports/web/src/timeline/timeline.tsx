@@ -102,7 +102,8 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
     setCursor(to);
     setWindow((now) => showing(now, data.times[to], whole));
   };
-  const zoom = (factor: number) => setWindow((now) => zoomed(now, factor, data.times[cursor], whole));
+  const zoom = (factor: number) =>
+    setWindow((now) => zoomed(now, factor, data.times[cursor], whole));
   const pan = (share: number) => setWindow((now) => panned(now, share, whole));
   const all = () => setWindow([0, whole]);
   const peak = () => {
@@ -180,9 +181,7 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
             <button
               class="link"
               key={`${mark.kind} ${mark.microStep}`}
-              onClick={() =>
-                go(mark.kind === 'peak' ? data.highest : indexAt(data.times, mark.us))
-              }
+              onClick={() => go(mark.kind === 'peak' ? data.highest : indexAt(data.times, mark.us))}
             >
               {markName(mark, step.microSteps)}
             </button>

@@ -127,7 +127,7 @@ describe('the timeline', () => {
       const activations = page.locator('.readout th button', { hasText: /^activations$/ });
       await activations.click();
       assert.equal(await activations.getAttribute('aria-pressed'), 'true');
-      assert.equal(await page.locator('.readout tr.faint').count() > 2, true);
+      assert.equal((await page.locator('.readout tr.faint').count()) > 2, true);
       await activations.click();
       assert.equal(await page.locator('.readout tr.faint').count(), 0);
     }));
@@ -152,8 +152,13 @@ describe('the timeline', () => {
       await page.click('.overview >> text="Last"');
       assert.match(await page.textContent('.marks-chart'), /was not kept in detail/);
       const last = truth.steps.at(-1);
-      const bars = await page.locator('.mark-bar b').evaluateAll((list) => list.map((b) => b.title));
-      assert.deepEqual(bars.map(bytesIn), last.devices.cpu.marks.map((mark) => mark.bytes));
+      const bars = await page
+        .locator('.mark-bar b')
+        .evaluateAll((list) => list.map((b) => b.title));
+      assert.deepEqual(
+        bars.map(bytesIn),
+        last.devices.cpu.marks.map((mark) => mark.bytes),
+      );
       await page.focus('.overview canvas');
       await page.keyboard.press('Home');
       assert.match(await page.textContent('#timeline .head'), /Step 0/);
@@ -188,11 +193,16 @@ describe('what was alive', () => {
           for (const [index, text] of await page
             .locator('.table tbody tr[aria-rowindex]')
             .evaluateAll((rows) =>
-              rows.map((r) => [r.getAttribute('aria-rowindex'), r.querySelector('.c-raw').textContent]),
+              rows.map((r) => [
+                r.getAttribute('aria-rowindex'),
+                r.querySelector('.c-raw').textContent,
+              ]),
             )) {
             seen.set(index, bytesIn(text));
           }
-          const done = await scroll.evaluate((e) => e.scrollTop + e.clientHeight >= e.scrollHeight - 1);
+          const done = await scroll.evaluate(
+            (e) => e.scrollTop + e.clientHeight >= e.scrollHeight - 1,
+          );
           if (done) break;
         }
         assert.equal(sum([...seen.values()]), bytes);
@@ -203,10 +213,16 @@ describe('what was alive', () => {
     visit('gpt', async (page) => {
       const column = async (name) => (await all(page, `.table tbody .c-${name}`)).slice(0, 12);
       const bytes = (await column('raw')).map(bytesIn);
-      assert.deepEqual(bytes, [...bytes].sort((a, b) => b - a));
+      assert.deepEqual(
+        bytes,
+        [...bytes].sort((a, b) => b - a),
+      );
       await page.click('.table .c-bytes button');
       const up = (await column('raw')).map(bytesIn);
-      assert.deepEqual(up, [...up].sort((a, b) => a - b));
+      assert.deepEqual(
+        up,
+        [...up].sort((a, b) => a - b),
+      );
       await page.click('.table .c-module button');
       const modules = (await column('module')).map((text) => (text === 'no module' ? '' : text));
       assert.deepEqual(modules, [...modules].sort());
@@ -256,9 +272,18 @@ describe('the books', () => {
     visit('gpt', async (page, truth) => {
       const { marks } = shownStep(truth).devices.cpu;
       const values = async (name) => (await footer(page, name)).map(bytesIn);
-      assert.deepEqual(await values('in bytes'), marks.map((mark) => mark.bytes));
-      assert.deepEqual(await values('own count'), marks.map((mark) => mark.allocator_bytes));
-      assert.deepEqual(await values('difference'), marks.map(() => 0));
+      assert.deepEqual(
+        await values('in bytes'),
+        marks.map((mark) => mark.bytes),
+      );
+      assert.deepEqual(
+        await values('own count'),
+        marks.map((mark) => mark.allocator_bytes),
+      );
+      assert.deepEqual(
+        await values('difference'),
+        marks.map(() => 0),
+      );
       assert.match(await page.textContent('.books-box .note'), /The books close/);
     }));
 
@@ -285,7 +310,10 @@ describe('theory and FLOPs', () => {
       const titles = await page
         .locator('.rules tbody tr')
         .evaluateAll((list) => list.map((r) => r.querySelector('td.num').title));
-      assert.deepEqual(titles.map(bytesIn), rows.map((row) => row.measured));
+      assert.deepEqual(
+        titles.map(bytesIn),
+        rows.map((row) => row.measured),
+      );
     }));
 
   it('count what the Summary counts', () =>

@@ -40,7 +40,8 @@ for (const [name, view] of Object.entries(views)) {
           axe.run(document, { resultTypes: ['violations'] }),
         );
         const found = violations.map(
-          (v) => `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 160)} ${v.nodes[0].failureSummary}`,
+          (v) =>
+            `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 160)} ${v.nodes[0].failureSummary}`,
         );
         assert.deepEqual(found, []);
         if (shots) {

@@ -38,10 +38,14 @@ describe('the rows of a mark', () => {
     ]);
   });
   it('always add up to its bytes', () => {
-    const peak = mark('peak', [100, 7], [
-      [0, 'a', 60],
-      [0, 'b c', 30],
-    ]);
+    const peak = mark(
+      'peak',
+      [100, 7],
+      [
+        [0, 'a', 60],
+        [0, 'b c', 30],
+      ],
+    );
     const rows = rowsAt(step([block(0, 'a', 50)]), peak);
     expect(total(rows)).toBe(107);
     const rest = rows.filter((row) => row.name === REST);
@@ -88,7 +92,9 @@ it('a layer is a module up to its first number', () => {
 });
 
 it('the treemap holds every byte', () => {
-  const blocks = Array.from({ length: 200 }, (_, i) => block(i % 2, `h.${i % 30}.x${i}`, 1 + i * i));
+  const blocks = Array.from({ length: 200 }, (_, i) =>
+    block(i % 2, `h.${i % 30}.x${i}`, 1 + i * i),
+  );
   const sums = [0, 0];
   for (const { role, bytes } of blocks) sums[role] += bytes;
   const rows = rowsAt(step(blocks), mark('peak', sums));

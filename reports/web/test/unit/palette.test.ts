@@ -42,7 +42,8 @@ describe.each(['light', 'dark'] as const)('on %s ground', (theme) => {
   });
   it('all pairs of the twelve searched ones differ', () => {
     for (const a of searched) {
-      for (const b of searched) if (a < b) expect(distance(color(a), color(b))).toBeGreaterThan(10.9);
+      for (const b of searched)
+        if (a < b) expect(distance(color(a), color(b))).toBeGreaterThan(10.9);
     }
   });
   it('the four main ones are the strongest', () => {

@@ -52,11 +52,7 @@ export function ciede2000([l1, a1, b1]: Triple, [l2, a2, b2]: Triple): number {
   }
   const cos = (degrees: number) => Math.cos(degrees * deg);
   const t =
-    1 -
-    0.17 * cos(hm - 30) +
-    0.24 * cos(2 * hm) +
-    0.32 * cos(3 * hm + 6) -
-    0.2 * cos(4 * hm - 63);
+    1 - 0.17 * cos(hm - 30) + 0.24 * cos(2 * hm) + 0.32 * cos(3 * hm + 6) - 0.2 * cos(4 * hm - 63);
   const sl = 1 + (0.015 * (lm - 50) ** 2) / Math.sqrt(20 + (lm - 50) ** 2);
   const sc = 1 + 0.045 * cm;
   const sh = 1 + 0.015 * cm * t;

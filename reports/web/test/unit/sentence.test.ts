@@ -32,6 +32,8 @@ it('a number in a module name is no number', () => {
 });
 it('the parts are the sentence', () => {
   const headline = 'Peak 2.0 MiB in step 1; 41 % activations. Theory says 2.0 MiB (exact).';
-  const text = linked(headline, '').map((part) => part.text).join('');
+  const text = linked(headline, '')
+    .map((part) => part.text)
+    .join('');
   expect(text.replaceAll('\u00a0', ' ')).toBe(headline);
 });

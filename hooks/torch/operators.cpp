@@ -37,7 +37,8 @@ struct ThreadHooks {
   uint32_t depth = 0;           // may pass kDeepest: deeper calls are not recorded
   uint32_t open_operators = 0;  // inside the innermost node
   uint32_t open_nodes = 0;
-  bool after_backward = false;  // and no forward operator since: gradient-free work is an update
+  uint64_t after_backward = 0;  // the step of its last backward pass, if no forward operator came
+                                // since: gradient-free work is then an update
   int64_t last_task = -1;
   int64_t last_sequence = -1;   // forward sequence number pushed last
   uint64_t session = 0;         // the session that `work` and the counts above belong to
@@ -45,6 +46,7 @@ struct ThreadHooks {
 };
 
 std::atomic<uint64_t> session_number{0};
+std::atomic<uint64_t> step_number{1};  // grows with each step of each session
 std::atomic<bool> theory_wanted{false};
 
 // Tells each backward pass once, whichever thread and device comes first.
@@ -133,7 +135,7 @@ void enter_node(Context& context, const at::RecordFunction& function, ThreadHook
     add_tensor(context, batch, EventKind::kGradientFlow, gradient);
   });
   batch.flush();
-  hooks.after_backward = true;
+  hooks.after_backward = step_number.load(std::memory_order_relaxed);
   begin_backward(context, hooks, task);
   if (call.name->kind == OperatorName::Kind::kAccumulate) {
     call.accumulate = dynamic_cast<autograd::AccumulateGrad*>(autograd::get_current_node().get());
@@ -173,10 +175,11 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
                                        (in_task ? event_flags::kInGraphTask : 0) |
                                        (needs_grad ? event_flags::kNeedsGrad : 0) |
                                        (reads_leaf ? event_flags::kReadsLeaf : 0));
-    if (records && needs_grad) hooks.after_backward = false;
+    if (records && needs_grad) hooks.after_backward = 0;
     // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation. Of
     // an update, what it works on tells all: the parameter, its gradient or its state.
-    const bool updates = !records && hooks.after_backward;
+    const bool updates =
+        !records && hooks.after_backward == step_number.load(std::memory_order_relaxed);
     if (!in_task || records) {
       bool first = true;
       for_each_tensor(inputs, [&](const at::Tensor& tensor) {
@@ -295,6 +298,7 @@ class OperatorSource final : public Source {
     steps_ = 0;
     watch_theory(options_.theory_steps > 0);
   }
+  void step_begin() noexcept override { step_number.fetch_add(1); }
   void step_end() noexcept override {
     // Outputs cost every operator something: they are asked for only while the theory is recorded.
     if (++steps_ == options_.theory_steps) watch_theory(false);

@@ -118,6 +118,7 @@ void Ledger::move_phase_span(Phase phase, const Event& event) {
 }
 
 void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
+  if (!step_open_) phase = Phase::kOther;  // phases are of steps
   if (state.phase == phase) return;
   if (phase == Phase::kForward) {
     forward_began_ = event.sequence;

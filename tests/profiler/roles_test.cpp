@@ -362,7 +362,7 @@ TEST(Roles, InferenceHasNoActivations) {
       const MarkBook peak = mark_of(run, step, Mark::kPeak);
       EXPECT_EQ(bytes_of(peak, Role::kActivation), 0);
       EXPECT_EQ(peak.phase, Phase::kForward);
-      EXPECT_EQ(bytes_of(peak, Role::kInput), 8 * 16 * 4);
+      EXPECT_EQ(bytes_of(peak, Role::kInput), 8 * 16 * 4) << describe(run, step);
     }
     expect_nothing_unattributed(run);
   }

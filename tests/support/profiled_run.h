@@ -69,6 +69,17 @@ inline void expect_nothing_unattributed(const recording::Run& run) {
   }
 }
 
+// The blocks at the peak, for the message of a failing test.
+inline std::string describe(const recording::Run& run, size_t step) {
+  std::string text;
+  for (const BlockRow& row : run.steps.at(step).books.devices.at(0).peak_blocks) {
+    text += std::to_string(row.bytes) + " x" + std::to_string(row.count) + " " +
+            std::string(key(row.role)) + " made in " + std::string(key(row.phase)) + " by " +
+            run.text(row.op) + " " + run.text(row.shape) + " " + run.text(row.module) + "\n";
+  }
+  return text;
+}
+
 inline recording::Run read_all(const std::string& path) {
   recording::ReadOptions options;
   options.load = recording::Load::kAll;

@@ -40,14 +40,14 @@ class AttentionImpl : public torch::nn::Module {
     const auto b = x.size(0), s = x.size(1), h = x.size(2);
     auto heads = [&](const torch::Tensor& t) { return t.view({b, s, heads_, -1}).transpose(1, 2); };
     auto qkv = c_attn(x).split(h, 2);
+    // Reads no parameter: the scope tells whose work it is.
+    const tally::Scope scope(core_.c_str());
     auto context = core(heads(qkv[0]), heads(qkv[1]), heads(qkv[2]));
     return c_proj(context.transpose(1, 2).reshape({b, s, h}));
   }
 
  private:
-  // Reads no parameter: the scope tells whose work it is.
   torch::Tensor core(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) const {
-    const tally::Scope scope(core_.c_str());
     if (sdpa_) return torch::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true);
     const auto s = q.size(2), d = q.size(3);
     // A mask of each call, not a buffer: autograd keeps s^2 bytes of it for each layer.
@@ -66,32 +66,38 @@ TORCH_MODULE(Attention);
 
 class MlpImpl : public torch::nn::Module {
  public:
-  explicit MlpImpl(const GptConfig& config) {
+  MlpImpl(const GptConfig& config, const std::string& path) : path_(path) {
     c_fc = register_module("c_fc", torch::nn::Linear(config.width, 4 * config.width));
     c_proj = register_module("c_proj", torch::nn::Linear(4 * config.width, config.width));
   }
-  torch::Tensor forward(const torch::Tensor& x) { return c_proj(torch::gelu(c_fc(x), "tanh")); }
+  torch::Tensor forward(const torch::Tensor& x) {
+    const tally::Scope scope(path_.c_str());
+    return c_proj(torch::gelu(c_fc(x), "tanh"));
+  }
 
  private:
+  std::string path_;
   torch::nn::Linear c_fc{nullptr}, c_proj{nullptr};
 };
 TORCH_MODULE(Mlp);
 
 class BlockImpl : public torch::nn::Module {
  public:
-  BlockImpl(const GptConfig& config, const std::string& path) {
+  BlockImpl(const GptConfig& config, const std::string& path) : path_(path) {
     const torch::nn::LayerNormOptions norm({config.width});
     ln_1 = register_module("ln_1", torch::nn::LayerNorm(norm));
     attn = register_module("attn", Attention(config, path + ".attn"));
     ln_2 = register_module("ln_2", torch::nn::LayerNorm(norm));
-    mlp = register_module("mlp", Mlp(config));
+    mlp = register_module("mlp", Mlp(config, path + ".mlp"));
   }
   torch::Tensor forward(torch::Tensor x) {
+    const tally::Scope scope(path_.c_str());  // of the two additions
     x = x + attn(ln_1(x));
     return x + mlp(ln_2(x));
   }
 
  private:
+  std::string path_;
   torch::nn::LayerNorm ln_1{nullptr}, ln_2{nullptr};
   Attention attn{nullptr};
   Mlp mlp{nullptr};
@@ -118,7 +124,7 @@ class GptImpl : public torch::nn::Module {
 
   // Tokens [b, s] to logits [b, s, vocabulary].
   torch::Tensor forward(const torch::Tensor& tokens) {
-    auto x = wte(tokens) + wpe(torch::arange(tokens.size(1)));
+    auto x = embed(tokens);
     for (const auto& module : *h) {
       auto& block = *module->as<Block>();
       x = config_.checkpoint ? checkpoint(block, x) : block.forward(x);
@@ -128,6 +134,11 @@ class GptImpl : public torch::nn::Module {
   }
 
  private:
+  torch::Tensor embed(const torch::Tensor& tokens) {
+    const tally::Scope scope("embeddings");
+    return wte(tokens) + wpe(torch::arange(tokens.size(1)));
+  }
+
   // GPT-2's: small normal weights, smaller where a branch ends in the residual stream.
   void initialize() {
     const torch::NoGradGuard no_gradients;

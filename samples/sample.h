@@ -8,14 +8,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cctype>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace sample {
@@ -112,9 +109,12 @@ class Losses {
   std::vector<double> values_;
 };
 
-inline int complain(const char* program, std::string_view what, int exit_code) {
+inline int complain(const char* program, std::string sentence, int exit_code) {
   // CLI11's messages begin in upper case and may run over several lines.
-  std::string sentence(what.substr(0, what.find('\n')));
+  for (char& c : sentence) {
+    if (c == '\n') c = ' ';
+  }
+  while (!sentence.empty() && (sentence.back() == ' ' || sentence.back() == '.')) sentence.pop_back();
   if (sentence.size() > 1 && std::islower(static_cast<unsigned char>(sentence[1]))) {
     sentence[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(sentence[0])));
   }
@@ -131,7 +131,8 @@ int run(const char* program, CLI::App& app, int argc, char** argv, Train&& train
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return complain(program, error.what(), 2);
+    const std::string hint = std::string("; see '") + program + " --help'";
+    return complain(program, error.what() + hint, 2);
   }
   try {
     const Losses losses = train();

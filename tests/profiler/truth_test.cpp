@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the profiler says against truths that share no code with it: an allocator that counts by
 // itself below ours, closed forms of what autograd keeps, published counts of parameters.
+#include "samples/gpt.h"
 #include "tests/support/journal_allocator.h"
 #include "tests/support/profiled_run.h"
 
@@ -120,6 +121,54 @@ TEST_P(GptBlock, KeepsWhatTheFormulasSay) {
 }
 INSTANTIATE_TEST_SUITE_P(Attention, GptBlock, testing::Bool(),
                          [](const auto& which) { return which.param ? "sdpa" : "eager"; });
+
+// The whole step of a GPT in fp32 with eager attention: its peak, where the loss is the peak, and
+// what autograd keeps, are exact. One tensor of log-probabilities and two of gradients a logit,
+// and the logits themselves where the program still holds them.
+class GptPeak : public testing::TestWithParam<bool> {};
+
+TEST_P(GptPeak, IsWhereAndAsHighAsTheFormulasSay) {
+  const bool keep_logits = GetParam();
+  constexpr int64_t L = 2, h = 32, a = 2, b = 4, s = 32, V = 512;
+  sample::GptConfig config;
+  config.layers = L, config.width = h, config.heads = a, config.context = s, config.vocabulary = V;
+  int64_t parameters = 0;
+  const auto run = profiled([&](Profiler& profiler) {
+    sample::Gpt model(config);
+    torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(1e-3));
+    profiler.watch(*model);
+    profiler.watch(optimizer);
+    for (const auto& parameter : model->parameters()) parameters += parameter.numel();
+    for (int i = 0; i < 3; ++i) {
+      auto step = profiler.step();
+      auto tokens = torch::randint(V, {b, s}), targets = torch::randint(V, {b, s});
+      optimizer.zero_grad();
+      auto logits = model(tokens).flatten(0, 1);
+      auto loss = torch::cross_entropy_loss(logits, targets.flatten());
+      if (!keep_logits) logits.reset();
+      loss.backward();
+      optimizer.step();
+    }
+  });
+  EXPECT_EQ(parameters, V * h + s * h + L * (12 * h * h + 13 * h) + 2 * h);
+  const int64_t sbh = s * b * h;
+  const int64_t layer = 64 * sbh + 4 * a * b * s * s + 16 * b * s + s * s;
+  const int64_t activations = L * layer + 8 * sbh + 8 * b * s;
+  const int64_t indices = 8 * b * s + 8 * b * s + 8 * s;  // tokens, targets, positions
+  const int64_t scalars = 4 + 4;                          // the loss's total weight; the loss
+  for (size_t step = 1; step < 3; ++step) {
+    const MarkBook edge = mark_of(run, step, Mark::kForwardEdge);
+    EXPECT_EQ(edge.saved_bytes, activations + 4 * b * s * V + indices + 4);
+    const MarkBook peak = mark_of(run, step, Mark::kPeak);
+    EXPECT_EQ(peak.bytes, 12 * parameters + activations + (keep_logits ? 16 : 12) * b * s * V +
+                              indices + scalars);
+    EXPECT_EQ(peak.phase, Phase::kBackward);
+    EXPECT_EQ(bytes_of(peak, Role::kHeldOutput), 4 + (keep_logits ? 4 * b * s * V : 0));
+  }
+  expect_nothing_unattributed(run);
+}
+INSTANTIATE_TEST_SUITE_P(Logits, GptPeak, testing::Bool(),
+                         [](const auto& which) { return which.param ? "kept" : "dropped"; });
 
 TEST(Truth, RecurrentNetworksAndEmbeddings) {
   const auto run = profiled([&](Profiler& profiler) {

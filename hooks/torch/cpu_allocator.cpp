@@ -18,9 +18,10 @@ namespace {
 // Sizes of the live blocks, by address, in shards of one lock each. A block belongs to the session
 // whose number it carries; frees of older sessions' blocks are no events of this one.
 struct LiveBlock {
-  int64_t bytes;
-  uint32_t session;
+  int64_t bytes : 47;
+  uint64_t session : 17;
 };
+static_assert(sizeof(LiveBlock) == 8);
 
 class CpuAllocator final : public c10::Allocator {
  public:
@@ -55,7 +56,8 @@ class CpuAllocator final : public c10::Allocator {
   }
   // Blocks of the sessions before become blocks of this one.
   void begin_session(Context& context) {
-    const uint32_t session = session_.fetch_add(1) + 1;
+    const uint64_t session = session_.load() % kMostSessions + 1;
+    session_.store(session);
     context.log.restart_count();
     for (Shard& shard : shards_) {
       const std::lock_guard lock(shard.mutex);
@@ -135,7 +137,8 @@ class CpuAllocator final : public c10::Allocator {
   c10::Allocator* previous_ = nullptr;
   c10::DeleterFnPtr previous_deleter_ = nullptr;
   std::array<Shard, 64> shards_;
-  std::atomic<uint32_t> session_{0};
+  static constexpr uint64_t kMostSessions = (1 << 17) - 2;  // then the numbers begin again
+  std::atomic<uint64_t> session_{0};
   std::mutex adoption_;
 };
 

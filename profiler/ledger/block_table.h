@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "profiler/core/flat_map.h"
@@ -54,44 +55,49 @@ class BlockTable {
  public:
   Block* find(uint64_t pointer) noexcept {
     const uint32_t* index = by_pointer_.find(pointer);
-    return index ? &blocks_[*index] : nullptr;
+    return index ? &at(*index) : nullptr;
   }
-  // A new block; the reference is good until the next add().
+  // A new block; it stays where it is until it is removed.
   Block& add(uint64_t pointer) {
     uint32_t index;
     if (free_.empty()) {
-      index = static_cast<uint32_t>(blocks_.size());
-      blocks_.emplace_back();
+      index = used_++;
+      if (index / kChunk == chunks_.size()) chunks_.push_back(std::make_unique<Block[]>(kChunk));
     } else {
       index = free_.back();
       free_.pop_back();
-      blocks_[index] = Block{};
     }
     *by_pointer_.insert(pointer).first = index;
-    Block& block = blocks_[index];
+    Block& block = at(index);
+    block = Block{};
     block.pointer = pointer;
     block.alive = true;
     return block;
   }
   void remove(Block& block) {
+    free_.push_back(*by_pointer_.find(block.pointer));
     by_pointer_.erase(block.pointer);
     block.alive = false;
-    free_.push_back(static_cast<uint32_t>(&block - blocks_.data()));
   }
   template <typename Visit>
   void for_each(Visit&& visit) {
-    for (Block& block : blocks_) {
-      if (block.alive) visit(block);
+    for (uint32_t index = 0; index < used_; ++index) {
+      if (at(index).alive) visit(at(index));
     }
   }
   size_t size() const noexcept { return by_pointer_.size(); }
   size_t bytes() const noexcept {
-    return blocks_.capacity() * sizeof(Block) + by_pointer_.bytes() +
+    return chunks_.size() * kChunk * sizeof(Block) + by_pointer_.bytes() +
            free_.capacity() * sizeof(uint32_t);
   }
 
  private:
-  std::vector<Block> blocks_;
+  // In chunks: growth neither copies nor holds more than it needs.
+  static constexpr uint32_t kChunk = 1024;
+  Block& at(uint32_t index) { return chunks_[index / kChunk][index % kChunk]; }
+
+  std::vector<std::unique_ptr<Block[]>> chunks_;
+  uint32_t used_ = 0;
   std::vector<uint32_t> free_;
   FlatMap<uint32_t> by_pointer_;
 };

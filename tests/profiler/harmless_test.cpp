@@ -201,6 +201,22 @@ TEST(Harmless, ABudgetLeavesAMark) {
   EXPECT_EQ(mark.bytes, 400 + 400'000);
 }
 
+// 32 MiB and 100 bytes a live block, by the profiler's own count of its tables and logs.
+TEST(Harmless, ItsTablesStayWithinTheirBounds) {
+  constexpr size_t kBlocks = 100'000;
+  const auto run = profiled([](Profiler& profiler) {
+    std::vector<at::Tensor> kept;
+    kept.reserve(kBlocks);
+    for (int i = 0; i < 2; ++i) {
+      auto step = profiler.step();
+      while (kept.size() < kBlocks / 2 * static_cast<size_t>(i + 1)) kept.push_back(torch::empty({4}));
+    }
+  });
+  EXPECT_EQ(mark_of(run, 1, Mark::kEnd).bytes, static_cast<int64_t>(kBlocks * 16));
+  EXPECT_GT(run.end.overhead_bytes, 0);
+  EXPECT_LE(run.end.overhead_bytes, (32 << 20) + static_cast<int64_t>(100 * kBlocks));
+}
+
 // The child is killed inside a step; what it had committed is there, and how it ended is said.
 TEST(Harmless, AKilledProcessLeavesItsCommittedSteps) {
   const TemporaryFolder folder;

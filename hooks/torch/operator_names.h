@@ -22,6 +22,7 @@ struct OperatorName {
   StringId id;
   Kind kind = Kind::kOperator;
   bool makes_no_graph = false;  // reads a value out of the graph (item, detach): no forward pass
+  bool in_place = false;        // writes its first input
   WorkRule work;
   SaveRule save;
 };

@@ -153,12 +153,18 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
   const Work work = name.work.none() ? Work{} : hooks.work.enter(name.work, inputs);
   bool needs_grad = false;
   bool reads_leaf = false;
+  bool writes_leaf = false;
   if (!in_task || records) {
     if (!name.makes_no_graph) {
+      bool first = true;
       for_each_tensor(inputs, [&](const at::Tensor& tensor) {
-        if (!tensor.requires_grad()) return;
-        needs_grad = true;
-        reads_leaf = reads_leaf || tensor.is_leaf();
+        if (tensor.requires_grad()) {
+          needs_grad = true;
+          const bool is_leaf = tensor.is_leaf();
+          reads_leaf = reads_leaf || is_leaf;
+          writes_leaf = writes_leaf || (first && is_leaf && name.in_place);
+        }
+        first = false;
       });
     }
   }
@@ -174,7 +180,8 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
     event.flags = static_cast<uint8_t>((records ? event_flags::kGradMode : 0) |
                                        (in_task ? event_flags::kInGraphTask : 0) |
                                        (needs_grad ? event_flags::kNeedsGrad : 0) |
-                                       (reads_leaf ? event_flags::kReadsLeaf : 0));
+                                       (reads_leaf ? event_flags::kReadsLeaf : 0) |
+                                       (writes_leaf ? event_flags::kWritesLeaf : 0));
     if (records && needs_grad) hooks.after_backward = 0;
     // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation. Of
     // an update, what it works on tells all: the parameter, its gradient or its state.

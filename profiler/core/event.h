@@ -72,6 +72,7 @@ inline constexpr uint8_t kGradMode = 1;      // autograd records
 inline constexpr uint8_t kInGraphTask = 2;   // inside a backward pass
 inline constexpr uint8_t kNeedsGrad = 4;     // an input requires a gradient
 inline constexpr uint8_t kReadsLeaf = 8;     // such an input is a leaf: a parameter, most likely
+inline constexpr uint8_t kWritesLeaf = 16;   // it is written in place: an update
 // Bits of evidence.
 inline constexpr uint8_t kAdopted = 1;   // alive before the session; seen now for the first time
 inline constexpr uint8_t kForeign = 1;   // the storage bypasses the watched allocators

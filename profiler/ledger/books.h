@@ -97,7 +97,7 @@ struct DeviceBooks {
   std::vector<MarkBook> marks;  // in the order of time; exactly one kPeak, with micro_step set
   std::vector<TimelinePoint> timeline;
   std::vector<BlockRow> peak_blocks;  // only in detailed steps; largest first
-  // Highest bytes of each kind of temporary at any moment of the step.
+  // Highest bytes of each kind of temporary at any kept moment of the timeline.
   int64_t forward_temporary_peak = 0;
   int64_t backward_temporary_peak = 0;
   int64_t optimizer_temporary_peak = 0;

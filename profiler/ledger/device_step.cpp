@@ -76,8 +76,8 @@ void DeviceStep::settle(const Block& block, Role role, uint32_t death) {
     marks_[mark].roles[static_cast<size_t>(role)] += block.bytes;
     cells_[mark].add(role, block.module, block.bytes);
   }
-  if (block.carried || block.born <= peak_sequence_) at_peak_.push_back({block, role});
-  timeline_.settle(role, block.bytes, block.carried ? 0 : block.born_position, death);
+  if (block.born <= peak_sequence_) at_peak_.push_back({block, role});
+  timeline_.settle(role, block.bytes, block.born_position, death);
   if (death != Timeline::kForever) ++books_.frees;
   if (!block.carried) ++books_.allocations;
 }
@@ -91,13 +91,15 @@ DeviceBooks DeviceStep::finish(bool detailed, const TensorTable& tensors) {
   peak_.cells = std::move(peak_cells.cells);
   for (size_t mark = 0; mark < marks_.size(); ++mark) marks_[mark].cells = std::move(cells_[mark].cells);
   // What autograd held is known from the edge on; the peak of a backward pass has its edge's.
-  if (peak_after_mark_ > 0) {
-    const MarkBook& before = marks_[peak_after_mark_ - 1];
+  for (size_t mark = peak_after_mark_; mark-- > 0;) {
+    const MarkBook& before = marks_[mark];
+    if (before.mark == Mark::kOom) continue;
     if (before.mark == Mark::kForwardEdge) {
       peak_.saved_bytes = before.saved_bytes;
       peak_.saved_parameter_bytes = before.saved_parameter_bytes;
       peak_.saved_number_bytes = before.saved_number_bytes;
     }
+    break;
   }
   DeviceBooks books = std::move(books_);
   books.marks = std::move(marks_);

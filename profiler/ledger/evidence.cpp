@@ -106,16 +106,18 @@ void Ledger::on_read(const Event& event) {
   if (!block) return note_foreign(event);
   note_tensor(*block, event);
   Frame* frame = state.frames.empty() ? nullptr : &state.frames.back();
-  const bool of_model = block->evidence & (evidence::kParameter | evidence::kGradient);
   if (frame && frame->kind == EventKind::kOpEnter) {
-    // Without recording: an update if a backward pass came before, else a forward pass.
-    const bool records = frame->flags & kGradMode;
-    if (of_model && !records && !(frame->flags & kInGraphTask)) {
-      if (state.backward_since_update) {
-        enter_phase(state, Phase::kOptimizer, event);
-      } else if (state.phase == Phase::kData || state.phase == Phase::kOther) {
-        enter_phase(state, Phase::kForward, event);
-      }
+    const bool outside = !(frame->flags & (kGradMode | kInGraphTask));
+    // Work on gradients and state without recording is an update; a parameter alone is read by a
+    // forward pass as well.
+    constexpr uint16_t kOfUpdate = evidence::kGradient | evidence::kState;
+    const bool is_parameter = block->evidence & evidence::kParameter;
+    if (outside && state.backward_since_update &&
+        ((block->evidence & kOfUpdate) || (is_parameter && state.phase != Phase::kForward))) {
+      enter_phase(state, Phase::kOptimizer, event);
+    } else if (outside && is_parameter && !state.backward_since_update &&
+               (state.phase == Phase::kData || state.phase == Phase::kOther)) {
+      enter_phase(state, Phase::kForward, event);
     }
     resolve_module(*frame, *block);
     if (frame->module_known && (state.phase == Phase::kForward || state.phase == Phase::kRecompute)) {
@@ -133,23 +135,24 @@ void Ledger::on_read(const Event& event) {
 void Ledger::on_saved(const Event& event) {
   Edge& edge = thread(event).edge;
   Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a);
-  if (!block) note_foreign(event);
-  const bool is_new = block ? block->saved_edge != edges_ : true;
-  if (block) {
+  if (!block) {
+    note_foreign(event);
+  } else {
     note_tensor(*block, event);
-    block->saved_edge = edges_;
+    block->saved_edge = edge.number;
     if (!(event.flags & kPlain)) block->evidence |= evidence::kSavedInStep;
     const bool made_again = edge.nested && (block->born_phase == Phase::kRecompute ||
                                             block->born_phase == Phase::kBackward);
     block->evidence |= made_again && !block->carried ? evidence::kRecomputed : evidence::kActivation;
-  } else {
-    for (const Edge::Saved& before : edge.saved) {
-      if (before.pointer == event.a) return;
-    }
   }
+  const bool is_plain = (event.flags & kPlain) != 0;
+  const auto [index, is_new] =
+      edge.seen.insert(event.a, static_cast<uint32_t>(edge.saved.size()));
   if (is_new) {
     edge.saved.push_back({event.a, static_cast<int64_t>(event.c), (event.flags & kNumber) != 0,
-                          (event.flags & kPlain) != 0});
+                          is_plain});
+  } else if (!is_plain) {  // one node holds it as it is, another saved it
+    edge.saved[*index].is_plain = false;
   }
 }
 
@@ -196,7 +199,8 @@ void Ledger::on_edge_end(const Event& event) {
   // What the forward pass made, is alive now and is not in the graph: somebody else holds it.
   for (const uint64_t pointer : born_since_edge_) {
     Block* block = blocks_.find(pointer);
-    if (block && !block->carried && block->saved_edge != edges_) block->evidence |= evidence::kHeld;
+    if (!block || block->carried || block->saved_edge == edge.number) continue;
+    block->evidence |= evidence::kHeld;
   }
   born_since_edge_.clear();
   expected_saves_.clear();

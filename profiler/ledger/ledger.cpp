@@ -50,10 +50,11 @@ void Ledger::apply(const Event& event) {
       return;
     case EventKind::kEdgeBegin: {
       Edge& edge = thread(event).edge;
-      ++edges_;
+      edge.number = ++edges_;
       edge.graph_task = event.a;
       edge.nested = event.flags & kNested;
       edge.saved.clear();
+      edge.seen.clear();
       return;
     }
     case EventKind::kSaved: return on_saved(event);
@@ -101,7 +102,7 @@ ThreadState& Ledger::thread(const Event& event) {
     state.step = step_index_;
     state.backward_since_update = false;
     state.last_module = {};
-    if (state.frames.empty()) enter_phase(state, Phase::kData, event);
+    if (!state.works()) enter_phase(state, Phase::kData, event);
   }
   return state;
 }
@@ -133,10 +134,14 @@ void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
 // What a top-level operator outside any backward pass says about the phase.
 Phase Ledger::phase_outside_backward(const ThreadState& state, const Event& event) const {
   if (!(event.flags & kGradMode)) {
-    // After a backward pass, work on a leaf is an update; before one, work on anything that wants a
-    // gradient is a forward pass inside a custom function. Else its reads decide (on_read).
-    if ((event.flags & kReadsLeaf) && state.backward_since_update) return Phase::kOptimizer;
-    if ((event.flags & kNeedsGrad) && !state.backward_since_update) return Phase::kForward;
+    // After a backward pass, a leaf that is written is being updated, and so is one that is read
+    // unless a forward pass goes on (a custom function, a checkpoint of the next micro-step). Before
+    // one, work on anything that wants a gradient is a forward pass. Else its reads decide (on_read).
+    const bool reads_leaf = (event.flags & kReadsLeaf) && state.phase != Phase::kForward;
+    if (state.backward_since_update && ((event.flags & kWritesLeaf) || reads_leaf)) {
+      return Phase::kOptimizer;
+    }
+    if ((event.flags & kNeedsGrad) && state.phase != Phase::kOptimizer) return Phase::kForward;
     const bool in_backward = state.phase == Phase::kBackward || state.phase == Phase::kRecompute;
     return in_backward ? Phase::kOther : state.phase;
   }
@@ -166,7 +171,7 @@ void Ledger::on_frame_enter(const Event& event) {
     enter_phase(state, Phase::kBackward, event);
     if (const StringId* module = forward_.find(ForwardIndex::key(event.b, event.a))) {
       frame.module = *module;
-      frame.module_known = true;
+      frame.module_known = static_cast<bool>(*module);
     }
     state.last_node_module = frame.module;
   } else {
@@ -323,6 +328,8 @@ void Ledger::on_step_begin(const Event& event) {
   tokens_ = micro_step_tokens_ = 0;
   phases_.clear();
   born_since_edge_.clear();
+  expected_saves_.clear();
+  has_expected_saves_ = false;
   foreign_.clear();
   ThreadState& state = thread(event);
   if (phases_.empty()) move_phase_span(state.phase, event);
@@ -363,11 +370,10 @@ void Ledger::on_step_end(const Event& event) {
   closed_.push_back(std::move(books));
   blocks_.for_each([this](Block& block) { carry_over(block); });
   forward_.next_step();
-  expected_saves_.clear();
   step_open_ = false;
   ++step_index_;
   for (auto& state : threads_) {
-    if (state->frames.empty()) state->phase = Phase::kOther;
+    if (!state->works()) state->phase = Phase::kOther;
   }
 }
 

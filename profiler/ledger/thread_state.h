@@ -35,8 +35,10 @@ struct Edge {
     bool is_plain;
   };
   uint64_t graph_task = 0;
+  uint32_t number = 0;  // of all edges of the run, from 1
   bool nested = false;
   std::vector<Saved> saved;
+  FlatMap<uint32_t> seen;  // from a pointer to its index in `saved`
 };
 
 struct ThreadState {
@@ -49,6 +51,13 @@ struct ThreadState {
   Edge edge;
   std::vector<uint64_t> pending_forward;  // keys whose module the open operator decides
 
+  // Whether an operator or a node runs. A scope alone does no work.
+  bool works() const {
+    for (const Frame& frame : frames) {
+      if (frame.kind != EventKind::kScopeEnter) return true;
+    }
+    return false;
+  }
   const Frame* innermost(EventKind kind) const {
     for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
       if (frame->kind == kind) return &*frame;

@@ -6,12 +6,14 @@
 namespace tally {
 
 uint32_t Timeline::add(int64_t total, const Where& where) {
-  if (points_.size() >= 2 * capacity_) thin();
+  if (points_.size() >= thin_at_) thin();
   Point& point = points_.emplace_back();
   point.position = next_position_++;
   point.total = total;
   point.where = where;
-  return point.position;
+  const uint32_t position = point.position;
+  if (stretch_ > 2) close_last_but_newest();
+  return position;
 }
 
 size_t Timeline::at_or_after(uint32_t position) const {
@@ -31,20 +33,49 @@ void Timeline::settle(Role role, int64_t bytes, uint32_t birth, uint32_t death) 
   if (last < points_.size()) points_[last].difference[index] -= bytes;
 }
 
-// Of each four points in a row the highest and the lowest stay, and all that are protected. The
-// newest point always stays, so that every dropped point has one after it.
+// Of the open stretch without the newest point, what is neither highest, lowest nor protected goes:
+// at most a few points are looked at, because that was done at the event before as well.
+void Timeline::close_last_but_newest() {
+  const size_t newest = points_.size() - 1;
+  size_t low = open_;
+  size_t high = open_;
+  for (size_t at = open_; at < newest; ++at) {
+    if (points_[at].total < points_[low].total) low = at;
+    if (points_[at].total > points_[high].total) high = at;
+  }
+  size_t kept = open_;
+  for (size_t at = open_; at < newest; ++at) {
+    if (at == low || at == high || points_[at].is_protected) {
+      if (kept != at) points_[kept] = points_[at];
+      ++kept;
+      continue;
+    }
+    for (size_t role = 0; role < kRoleCount; ++role) {
+      points_[at + 1].difference[role] += points_[at].difference[role];
+    }
+  }
+  if (kept != newest) {
+    points_[kept] = points_[newest];
+    points_.resize(kept + 1);
+  }
+  if (points_[kept].position / stretch_ != points_[open_].position / stretch_) open_ = kept;
+}
+
+// Doubles the stretches. The newest point always stays, so that every dropped one has one after it.
 void Timeline::thin() {
+  if (stretch_ < (1u << 31)) stretch_ *= 2;
   std::vector<Point> kept;
-  kept.reserve(points_.size());
+  kept.reserve(thin_at_);
   RoleBytes carried{};
-  for (size_t begin = 0; begin < points_.size(); begin += 4) {
-    const size_t end = std::min(begin + 4, points_.size());
+  for (size_t begin = 0, end = 0; begin < points_.size(); begin = end) {
     size_t low = begin;
     size_t high = begin;
-    for (size_t at = begin; at < end; ++at) {
-      if (points_[at].total < points_[low].total) low = at;
-      if (points_[at].total > points_[high].total) high = at;
+    const uint32_t stretch = points_[begin].position / stretch_;
+    for (end = begin; end < points_.size() && points_[end].position / stretch_ == stretch; ++end) {
+      if (points_[end].total < points_[low].total) low = end;
+      if (points_[end].total > points_[high].total) high = end;
     }
+    open_ = kept.size();
     for (size_t at = begin; at < end; ++at) {
       Point& point = points_[at];
       for (size_t role = 0; role < kRoleCount; ++role) point.difference[role] += carried[role];
@@ -57,6 +88,8 @@ void Timeline::thin() {
     }
   }
   points_ = std::move(kept);
+  // Where nearly all is protected, it is no use to try again soon.
+  thin_at_ = std::max(2 * capacity_, points_.size() + capacity_);
 }
 
 std::vector<TimelinePoint> Timeline::finish() {
@@ -71,6 +104,9 @@ std::vector<TimelinePoint> Timeline::finish() {
   }
   points_.clear();
   next_position_ = 0;
+  stretch_ = 2;
+  open_ = 0;
+  thin_at_ = 2 * capacity_;
   return result;
 }
 

@@ -6,6 +6,9 @@
 // settled, often long after. So a kept point holds differences by role, and a settled block adds
 // its bytes at the first kept point at or after its birth and takes them away at its death.
 // Dropping a point hands its differences to the next one: sums at the kept points stay exact.
+//
+// Positions are cut into stretches of equal length, which doubles whenever the timeline is full; of
+// each the highest and the lowest moment stay. So the resolution is the same over the whole step.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +20,7 @@ namespace tally {
 
 class Timeline {
  public:
-  explicit Timeline(size_t capacity = 4096) : capacity_(capacity) {}
+  explicit Timeline(size_t capacity = 4096) : capacity_(capacity), thin_at_(2 * capacity) {}
 
   struct Where {
     int64_t time_ns = 0;
@@ -46,11 +49,15 @@ class Timeline {
     RoleBytes difference{};
   };
   size_t at_or_after(uint32_t position) const;
+  void close_last_but_newest();
   void thin();
 
   size_t capacity_;
+  size_t thin_at_;               // number of points that starts a thinning
   std::vector<Point> points_;
   uint32_t next_position_ = 0;
+  uint32_t stretch_ = 2;         // positions in a stretch
+  size_t open_ = 0;              // the first point of the stretch that is being written
 };
 
 }  // namespace tally

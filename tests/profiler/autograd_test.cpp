@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What programs do with autograd beside one forward and one backward: the books stay closed, and
 // activations are what the graph holds.
+#include <map>
 #include <thread>
 
 #include "tests/support/profiled_run.h"
@@ -137,6 +138,19 @@ struct Checkpoint : autograd::Function<Checkpoint> {
   static at::Tensor body(const at::Tensor& x, const at::Tensor& w) { return (x * w).exp().tanh(); }
 };
 
+struct Product : autograd::Function<Product> {
+  static at::Tensor forward(autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& w) {
+    context->save_for_backward({x, w});
+    return x.mm(w);
+  }
+  static autograd::tensor_list backward(autograd::AutogradContext* context, autograd::tensor_list g) {
+    auto saved = context->get_saved_variables();
+    auto x = saved[0].detach().requires_grad_(true), w = saved[1].detach().requires_grad_(true);
+    torch::AutoGradMode record(true);
+    return autograd::grad({x.mm(w)}, {x, w}, {g[0]});
+  }
+};
+
 TEST(Autograd, RecomputationInBackwardIsAPhaseAndARoleOfItsOwn) {
   const auto run = profiled([](Profiler& profiler) {
     auto w = torch::randn({1000}, torch::requires_grad());
@@ -163,6 +177,39 @@ TEST(Autograd, RecomputationInBackwardIsAPhaseAndARoleOfItsOwn) {
   for (const PhaseSpan& span : run.steps[1].books.phases) phase_seen |= span.phase == Phase::kRecompute;
   EXPECT_TRUE(phase_seen);
   expect_nothing_unattributed(run);
+}
+
+// The forward passes of later micro-steps run without recording inside the checkpoint: they are no
+// update, although a backward pass came before.
+TEST(Autograd, CheckpointsOfLaterMicroStepsAreForwardPasses) {
+  const auto run = profiled([](Profiler& profiler) {
+    auto w = torch::randn({64, 64}, torch::requires_grad());
+    torch::optim::Adam optimizer({w}, torch::optim::AdamOptions(1e-3));
+    profiler.watch(optimizer);
+    for (int i = 0; i < 2; ++i) {
+      auto step = profiler.step();
+      auto total = torch::zeros({});
+      for (int micro = 0; micro < 2; ++micro) {
+        auto x = torch::randn({64, 64});
+        auto loss = Product::apply(x * w, w).sum();
+        loss.backward();
+        total = total + loss;  // records, between the backward pass and the update
+      }
+      optimizer.step();
+    }
+  });
+  std::map<Phase, double> flops;
+  std::map<Phase, double> elementwise;
+  for (const OperatorRow& row : run.steps[1].books.operators) {
+    flops[row.phase] += row.flops;
+    elementwise[row.phase] += row.elementwise_flops;
+  }
+  constexpr double kProduct = 2.0 * 64 * 64 * 64;
+  EXPECT_EQ(flops[Phase::kForward], 2 * kProduct);
+  EXPECT_EQ(flops[Phase::kRecompute], 2 * kProduct);
+  EXPECT_EQ(flops[Phase::kBackward], 2 * 2 * kProduct);
+  EXPECT_EQ(flops[Phase::kOptimizer], 0);
+  EXPECT_GT(elementwise[Phase::kOptimizer], 64 * 64 * 8);
 }
 
 TEST(Autograd, ViewsAndInPlaceOperators) {

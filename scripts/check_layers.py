@@ -38,7 +38,7 @@ ROOMS = {
                      "reports", PUBLIC],
     "profiler/python": ["profiler/session", "reports", PUBLIC],
     "samples": [PUBLIC],
-    "samples/own_source": [CORE, PUBLIC],
+    "samples/own_source": [CORE, "profiler/recording", "profiler/session", PUBLIC],
     "tests": ["profiler", "hooks", "reports", "samples"],
 }
 

@@ -37,6 +37,7 @@ export async function launch(options = {}) {
 /** Opens the page and watches it: errors on the console, requests other than the file itself. */
 export async function open(context, url) {
   const page = await context.newPage();
+  page.setDefaultTimeout(90_000); // for a machine that does much else
   const errors = [];
   const requests = [];
   page.on('pageerror', (error) => errors.push(error.message));
@@ -45,7 +46,7 @@ export async function open(context, url) {
     if (!request.url().startsWith('data:')) requests.push(request.url());
   });
   await page.goto(url);
-  await page.waitForSelector('html[data-ready]', { timeout: 30_000 });
+  await page.waitForSelector('html[data-ready]');
   return { page, errors, requests };
 }
 

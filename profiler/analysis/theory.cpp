@@ -2,6 +2,7 @@
 // Theory beside measurement. Every row has a formula, and a cause: of the deviation, or why there
 // is no expectation. Expectations come from rules over shapes and recipes, never from measured
 // bytes of the same role; where a rule needs something measured, the formula says so.
+// Long because each row stands with the causes that its deviation can have.
 #include <algorithm>
 #include <cmath>
 #include <map>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mostly one table: a row a flag, with the words of --help and how its value is read.
+// Long because that table is one thing: split, a flag would have to be looked for.
 #include "profiler/cli/estimate_flags.h"
 
 #include <charconv>

@@ -2,6 +2,7 @@
 // Text, CSV and JSON of one estimate side by side, so that a new number is added to all three here.
 // GiB (2^30 B) and GB (1e9 B) stand side by side in columns that say so; nothing is printed in a
 // unit that it does not name.
+// Long because it is three outputs of the same numbers, kept in step by standing together.
 #include "profiler/cli/estimate_output.h"
 
 #include <algorithm>

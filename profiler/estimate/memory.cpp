@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the memory of one rank together: model state, activations under checkpointing and pipeline,
 // logits, transient memory; then the moments at which a step can peak; then the worst rank.
+// Long because the moments of the peak are sums of the rows above them.
 #include <algorithm>
 #include <cmath>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The theory of saved tensors against what the autograd graph of the same step really holds:
 // whole storages, each once, parameters and wrapped numbers left out.
+// Long because it is a list of models, each a few lines.
 #include "hooks/torch/save_rules.h"
 
 #include <ATen/record_function.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The FLOP rules against torch.utils.flop_counter's own numbers (flop_counter_truth.py writes them)
 // and against sums done by hand, all with LibTorch really running the operators.
+// Long because it is a list of cases; a second Torch file would cost more than it orders.
 #include "hooks/torch/work_rules.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because a whole run is made up here, from modules to timelines, with books that close.
 #include "tests/support/synthetic_run.h"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // Size and speed of a long run's page; what a damaged page says; paper.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
 import { launch, open, views } from '../../scripts/browser.mjs';
@@ -26,25 +26,32 @@ it('10,000 steps, none like another, make less than 3 MiB', () => {
   assert.ok(bytes < 3 * MiB);
 });
 
-it('and are there within a second', async () => {
-  const times = [];
-  for (let i = 0; i < 5; i++) {
-    const { page } = await open(browser.context, urlOf('long'));
-    times.push(
-      await page.evaluate(() =>
-        ['tally:answer', 'tally:ready'].map(
-          (name) => performance.getEntriesByName(name)[0].startTime,
-        ),
-      ),
-    );
-    await page.close();
-  }
-  const best = times.sort((a, b) => a[1] - b[1]);
-  console.log(
-    'answer and whole page, ms:',
-    best.map((t) => t.map(Math.round).join(' / ')).join(', '),
+/** Loads the page; milliseconds on the clock, and of the processor on the page's main thread. */
+async function load(url) {
+  const page = await browser.context.newPage();
+  const session = await browser.context.newCDPSession(page);
+  await session.send('Performance.enable', { timeDomain: 'threadTicks' });
+  await page.goto(url);
+  await page.waitForSelector('html[data-ready]', { timeout: 90_000 });
+  const [answer, ready] = await page.evaluate(() =>
+    ['tally:answer', 'tally:ready'].map((name) => performance.getEntriesByName(name)[0].startTime),
   );
-  assert.ok(best[0][1] < 1000); // of five: other work on the machine is not the page's
+  const { metrics } = await session.send('Performance.getMetrics');
+  const processor = 1000 * metrics.find(({ name }) => name === 'TaskDuration').value;
+  await page.close();
+  return { answer, ready, processor };
+}
+
+// On a machine that others keep busy the clock says nothing: there the processor's time counts.
+it('and are there within a second', async () => {
+  const loads = [];
+  for (let i = 0; i < 5; i++) loads.push(await load(urlOf('long')));
+  for (const { answer, ready, processor } of loads) {
+    console.log(`answer ${answer | 0} ms, page ${ready | 0} ms, processor ${processor | 0} ms`);
+  }
+  const least = (key) => Math.min(...loads.map((one) => one[key]));
+  const busy = loadavg()[0] > 1.5 * cpus().length;
+  assert.ok(busy ? least('processor') < 1000 : least('ready') < 1000, `busy: ${busy}`);
 });
 
 it('a step of a long run is picked at once', async () => {

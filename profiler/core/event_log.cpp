@@ -135,7 +135,10 @@ std::shared_ptr<EventLog::Lane> EventLog::find_lane() {
     const std::lock_guard lock(mutex_);
     for (auto& lane : lanes_) {
       bool free = false;
-      if (lane->in_use.compare_exchange_strong(free, true, std::memory_order_acquire)) return lane;
+      if (lane->in_use.compare_exchange_strong(free, true, std::memory_order_acquire)) {
+        lane->last_time_ns = 0;  // that of a thread which is gone
+        return lane;
+      }
     }
   }
   auto lane = std::make_shared<Lane>();

@@ -18,6 +18,7 @@ Ledger::Ledger(StringTable& strings, const TensorTable& tensors, const RunDirect
 
 void Ledger::apply(const Event& event) {
   ++step_events_;
+  now_ns_ = std::max(now_ns_, event.time_ns);
   switch (event.kind) {
     case EventKind::kAlloc: return on_alloc(event);
     case EventKind::kFree: return on_free(event);
@@ -107,8 +108,8 @@ ThreadState& Ledger::thread(const Event& event) {
   return state;
 }
 
-void Ledger::move_phase_span(Phase phase, const Event& event) {
-  const int64_t now = event.time_ns - step_begin_.time_ns;
+void Ledger::move_phase_span(Phase phase) {
+  const int64_t now = now_ns_ - step_begin_ns_;
   if (!phases_.empty()) {
     PhaseSpan& last = phases_.back();
     if (last.phase == phase && last.micro_step == micro_step_) return;
@@ -128,7 +129,7 @@ void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
   }
   if (state.phase == Phase::kOptimizer) state.backward_since_update = phase == Phase::kBackward;
   state.phase = phase;
-  if (step_open_ && event.thread == step_thread_) move_phase_span(phase, event);
+  if (step_open_ && event.thread == step_thread_) move_phase_span(phase);
 }
 
 // What a top-level operator outside any backward pass says about the phase.
@@ -239,9 +240,9 @@ StringId Ledger::module_of(const ThreadState& state) const {
 
 // ---- blocks
 
-Timeline::Where Ledger::where(const ThreadState& state, const Event& event) const {
+Timeline::Where Ledger::where(const ThreadState& state) const {
   Timeline::Where where;
-  where.time_ns = event.time_ns - step_begin_.time_ns;
+  where.time_ns = now_ns_ - step_begin_ns_;
   where.phase = state.phase;
   where.micro_step = micro_step_;
   where.module = module_of(state);
@@ -260,7 +261,7 @@ void Ledger::on_alloc(const Event& event) {
     on_free(event);
   }
   live_bytes_ += static_cast<int64_t>(event.b);
-  const Timeline::Where at = where(state, event);
+  const Timeline::Where at = where(state);
   Block& block = blocks_.add(event.a);
   block.bytes = static_cast<int64_t>(event.b);
   block.born = event.sequence;
@@ -303,7 +304,7 @@ void Ledger::on_free(const Event& event) {
   live_bytes_ -= block->bytes;
   if (step_open_) {
     const uint32_t death = device_step_.memory_event(live_bytes_, event.allocator_bytes,
-                                                     where(state, event), event.sequence);
+                                                     where(state), event.sequence);
     device_step_.settle(*block, role_of(*block, false), death);
   }
   blocks_.remove(*block);
@@ -313,13 +314,13 @@ void Ledger::on_free(const Event& event) {
 
 MarkBook& Ledger::add_mark(Mark mark, const Event& event) {
   return device_step_.add_mark(mark, live_bytes_, event.allocator_bytes,
-                               where(thread(event), event));
+                               where(thread(event)));
 }
 
 void Ledger::on_step_begin(const Event& event) {
   if (step_open_) return;
   step_open_ = true;
-  step_begin_ = event;
+  step_begin_ns_ = now_ns_;
   step_thread_ = event.thread;
   step_events_ = 1;
   micro_steps_ = micro_step_ = 0;
@@ -332,9 +333,9 @@ void Ledger::on_step_begin(const Event& event) {
   has_expected_saves_ = false;
   foreign_.clear();
   ThreadState& state = thread(event);
-  if (phases_.empty()) move_phase_span(state.phase, event);
-  device_step_.begin(live_bytes_, event.allocator_bytes, where(state, event), event.sequence,
-                     event.time_ns);
+  if (phases_.empty()) move_phase_span(state.phase);
+  device_step_.begin(live_bytes_, event.allocator_bytes, where(state), event.sequence,
+                     step_begin_ns_);
   add_mark(Mark::kStart, event);
 }
 
@@ -349,8 +350,8 @@ void Ledger::on_step_end(const Event& event) {
   });
   StepBooks books;
   books.index = step_index_;
-  books.start_ns = step_begin_.time_ns;
-  books.duration_ns = event.time_ns - step_begin_.time_ns;
+  books.start_ns = step_begin_ns_;
+  books.duration_ns = now_ns_ - step_begin_ns_;
   books.micro_steps = micro_steps_;
   books.tokens = tokens_;
   const int64_t peak = device_step_.peak_bytes();

@@ -72,11 +72,11 @@ class Ledger {
   StringId after(StringId module);
   bool is_known_parameter(uint64_t pointer);
 
-  Timeline::Where where(const ThreadState& thread, const Event& event) const;
+  Timeline::Where where(const ThreadState& thread) const;
   MarkBook& add_mark(Mark mark, const Event& event);
   Role role_of(const Block& block, bool step_closes) const;
   void carry_over(Block& block);
-  void move_phase_span(Phase phase, const Event& event);
+  void move_phase_span(Phase phase);
 
   StringTable& strings_;
   const TensorTable& tensors_;
@@ -95,7 +95,7 @@ class Ledger {
   // The open step.
   bool step_open_ = false;
   uint64_t step_index_ = 0;
-  Event step_begin_;
+  int64_t step_begin_ns_ = 0;
   uint16_t step_thread_ = 0;
   uint16_t micro_steps_ = 0;       // backward passes begun, nested ones apart
   uint16_t micro_step_ = 0;        // the one that work belongs to now
@@ -111,6 +111,8 @@ class Ledger {
   bool has_expected_saves_ = false;
   std::vector<uint64_t> born_since_edge_;  // pointers of blocks made in forward and data phases
   uint32_t edges_ = 0;
+  int64_t now_ns_ = 0;             // the latest time of any event: threads' clocks are read at
+                                   // different moments, the books go forward
   uint64_t step_events_ = 0;
 
   uint64_t unmatched_frees_ = 0;

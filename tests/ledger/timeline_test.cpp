@@ -97,6 +97,37 @@ TEST(Timeline, ProtectedPointsBeyondItsCapacityAllStay) {
   EXPECT_LT(points.size(), 600u);
 }
 
+// A thread that was idle has an old clock until something begins or ends on it.
+TEST(Timeline, AnOldClockOfAnotherThreadDoesNotTurnItBack) {
+  StringTable strings;
+  TensorTable tensors(strings);
+  RunDirectory directory;
+  Ledger ledger(strings, tensors, directory, {});
+  Event event;
+  const auto push = [&](EventKind kind, uint16_t thread, int64_t time_ns, uint64_t pointer = 0) {
+    event.kind = kind;
+    event.thread = thread;
+    event.time_ns = time_ns;
+    event.a = pointer;
+    event.b = 10;
+    ++event.sequence;
+    ledger.apply(event);
+  };
+  push(EventKind::kStepBegin, 0, 1000);
+  push(EventKind::kAlloc, 1, 20, 64);
+  push(EventKind::kOpEnter, 0, 2000);
+  push(EventKind::kAlloc, 0, 2000, 128);
+  push(EventKind::kAlloc, 1, 20, 192);
+  push(EventKind::kStepEnd, 0, 3000);
+  const std::vector<StepBooks> closed = ledger.take_closed_steps();
+  ASSERT_EQ(closed.size(), 1u);
+  std::vector<int64_t> times;
+  for (const TimelinePoint& point : closed[0].devices[0].timeline) times.push_back(point.time_ns);
+  EXPECT_EQ(times, (std::vector<int64_t>{0, 0, 0, 1000, 1000, 2000}));
+  EXPECT_EQ(mark_of(closed[0], Mark::kPeak).time_ns, 1000);
+  EXPECT_EQ(closed[0].duration_ns, 2000);
+}
+
 // 100,000 memory events in a step, room for 64 points.
 TEST(Timeline, ExtremesOutliveHeavyThinning) {
   EventScript script({.timeline_points = 64});

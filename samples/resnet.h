@@ -29,6 +29,8 @@ class ResidualImpl : public torch::nn::Module {
       add(convolution(in, channels, 3, stride), channels);
       add(convolution(channels, out, 3), out);
     }
+    // A deep net learns from the first steps on when each block begins as its shortcut.
+    if (bottleneck) torch::nn::init::zeros_(norms_.back()->weight);
     if (stride != 1 || in != out) {
       downsample = register_module("downsample",
                                    torch::nn::Sequential(convolution(in, out, 1, stride),

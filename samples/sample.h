@@ -28,6 +28,7 @@ struct TrainFlags {
   int64_t accumulate = 1;
   std::string optimizer = "adamw";
   double learning_rate = 0;  // 0: what suits the optimizer
+  double sgd_rate = 0.1;     // what suits this model under SGD; others care less for the model
   int64_t threads = 0;       // 0: LibTorch decides
   uint64_t seed = 0;
   bool no_profile = false;
@@ -82,8 +83,8 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(
     return std::make_unique<optim::Adagrad>(parameters, optim::AdagradOptions(rate(3e-3)));
   }
   const bool momentum = flags.optimizer == "sgd-momentum";
-  return std::make_unique<optim::SGD>(
-      parameters, optim::SGDOptions(rate(momentum ? 0.02 : 0.1)).momentum(momentum ? 0.9 : 0.0));
+  optim::SGDOptions options(rate(flags.sgd_rate * (momentum ? 0.2 : 1)));
+  return std::make_unique<optim::SGD>(parameters, options.momentum(momentum ? 0.9 : 0.0));
 }
 
 // Prints the loss of each step and remembers whether it fell.
@@ -95,14 +96,14 @@ class Losses {
     std::fflush(stdout);
   }
   // A handful of steps must show it; single steps are noise.
-  void check(const char* program) const {
+  void check() const {
     if (values_.size() < 5) return;
     const double first = values_.front();
     const double last = (values_[values_.size() - 1] + values_[values_.size() - 2]) / 2;
-    if (last < first) return;
-    throw std::runtime_error(std::string("the loss did not fall: ") + std::to_string(first) +
-                             " at first, " + std::to_string(last) + " at last; lower " + program +
-                             "'s --learning-rate");
+    if (last < first) return;  // also false for a NaN
+    throw std::runtime_error("the loss did not fall: " + std::to_string(first) + " at first, " +
+                             std::to_string(last) +
+                             " at last; lower --learning-rate or take more --steps");
   }
 
  private:
@@ -137,7 +138,7 @@ int run(const char* program, CLI::App& app, int argc, char** argv, Train&& train
   try {
     const Losses losses = train();
     try {
-      losses.check(program);
+      losses.check();
     } catch (const std::runtime_error& error) {
       return complain(program, error.what(), 1);
     }

@@ -27,7 +27,8 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(8, 1024))->capture_default_str();
   app.add_option("--data", flags.data, "CSV files, plain or gzip: pixels of a square image, class")
       ->capture_default_str();
-  flags.batch = 16;
+  flags.batch = 32;
+  flags.sgd_rate = 0.01;
   sample::add_train_flags(app, flags);
   app.footer(
       "Examples:\n"

@@ -36,11 +36,13 @@ void check(const nlohmann::json& report, int64_t saved) {
         expect(mark.at("bytes") == mark.at("allocator_bytes"),
                where + ": the allocator counts " + mark.at("allocator_bytes").dump());
         expect(mark.at("difference") == 0, where + ": difference " + mark.at("difference").dump());
-        expect(mark.at("roles").value("unattributed", int64_t{0}) == 0, where + ": unattributed bytes");
+        expect(mark.at("roles").value("unattributed", int64_t{0}) == 0,
+               where + ": unattributed bytes");
         if (name != "forward_edge") continue;
         ++edges;
-        expect(saved < 0 || mark.at("saved_bytes") == saved,
-               where + ": saved " + mark.at("saved_bytes").dump() + ", not " + std::to_string(saved));
+        expect(
+            saved < 0 || mark.at("saved_bytes") == saved,
+            where + ": saved " + mark.at("saved_bytes").dump() + ", not " + std::to_string(saved));
       }
     }
   }

@@ -113,7 +113,8 @@ class GptImpl : public torch::nn::Module {
     for (int64_t layer = 0; layer < config.layers; ++layer) {
       h->push_back(Block(config, "h." + std::to_string(layer)));
     }
-    ln_f = register_module("ln_f", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.width})));
+    ln_f =
+        register_module("ln_f", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.width})));
     if (config.untied) {
       lm_head = register_module(
           "lm_head",

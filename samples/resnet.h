@@ -11,8 +11,8 @@
 namespace sample {
 
 inline torch::nn::Conv2d convolution(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1) {
-  return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, kernel)
-                               .stride(stride).padding(kernel / 2).bias(false));
+  return torch::nn::Conv2d(
+      torch::nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2).bias(false));
 }
 
 // Two 3x3 convolutions (ResNet-18), or 1x1, 3x3, 1x1 with four times the channels at the end
@@ -32,9 +32,9 @@ class ResidualImpl : public torch::nn::Module {
     // A deep net learns from the first steps on when each block begins as its shortcut.
     if (bottleneck) torch::nn::init::zeros_(norms_.back()->weight);
     if (stride != 1 || in != out) {
-      downsample = register_module("downsample",
-                                   torch::nn::Sequential(convolution(in, out, 1, stride),
-                                                         torch::nn::BatchNorm2d(out)));
+      downsample = register_module(
+          "downsample",
+          torch::nn::Sequential(convolution(in, out, 1, stride), torch::nn::BatchNorm2d(out)));
     }
   }
 
@@ -66,8 +66,8 @@ class ResNetImpl : public torch::nn::Module {
   // depth: 18 or 50.
   ResNetImpl(int64_t depth, int64_t image_channels, int64_t classes) {
     const bool bottleneck = depth == 50;
-    const std::vector<int64_t> blocks = bottleneck ? std::vector<int64_t>{3, 4, 6, 3}
-                                                   : std::vector<int64_t>{2, 2, 2, 2};
+    const std::vector<int64_t> blocks =
+        bottleneck ? std::vector<int64_t>{3, 4, 6, 3} : std::vector<int64_t>{2, 2, 2, 2};
     conv1 = register_module("conv1", convolution(image_channels, 64, 7, 2));
     bn1 = register_module("bn1", torch::nn::BatchNorm2d(64));
     int64_t in = 64, channels = 64;

@@ -38,11 +38,14 @@ struct TrainFlags {
 
 inline void add_train_flags(CLI::App& app, TrainFlags& flags) {
   app.add_option("--steps", flags.steps, "Optimizer updates")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--batch", flags.batch, "Examples in a micro-batch")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--accumulate", flags.accumulate, "Micro-batches of one update")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--optimizer", flags.optimizer, "How parameters are updated")
       ->check(CLI::IsMember({"adamw", "adam", "sgd", "sgd-momentum", "rmsprop", "adagrad"}))
       ->capture_default_str();
@@ -115,7 +118,8 @@ inline int complain(const char* program, std::string sentence, int exit_code) {
   for (char& c : sentence) {
     if (c == '\n') c = ' ';
   }
-  while (!sentence.empty() && (sentence.back() == ' ' || sentence.back() == '.')) sentence.pop_back();
+  while (!sentence.empty() && (sentence.back() == ' ' || sentence.back() == '.'))
+    sentence.pop_back();
   if (sentence.size() > 1 && std::islower(static_cast<unsigned char>(sentence[1]))) {
     sentence[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(sentence[0])));
   }

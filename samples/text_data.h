@@ -37,7 +37,8 @@ class TextData {
   std::pair<torch::Tensor, torch::Tensor> batch(int64_t size) {
     auto tokens = torch::empty({size, sequence_}, torch::kInt64);
     auto targets = torch::empty({size, sequence_}, torch::kInt64);
-    std::uniform_int_distribution<size_t> start(0, text_.size() - static_cast<size_t>(sequence_) - 1);
+    std::uniform_int_distribution<size_t> start(0,
+                                                text_.size() - static_cast<size_t>(sequence_) - 1);
     for (int64_t row = 0; row < size; ++row) {
       const unsigned char* from = text_.data() + start(random_);
       std::copy_n(from, sequence_, tokens.data_ptr<int64_t>() + row * sequence_);

@@ -23,19 +23,25 @@ struct Flags : sample::TrainFlags {
 
 void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--layers", flags.model.layers, "Blocks")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--width", flags.model.width, "Channels of a token")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--heads", flags.model.heads, "Attention heads; must divide the width")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--sequence", flags.model.context, "Tokens of an example")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--attention", flags.attention, "Operator by operator, or the fused operator")
-      ->check(CLI::IsMember({"eager", "sdpa"}))->capture_default_str();
+      ->check(CLI::IsMember({"eager", "sdpa"}))
+      ->capture_default_str();
   app.add_flag("--checkpoint", flags.model.checkpoint,
                "Keep only the input of each block, run the block again in the backward pass");
   app.add_flag("--untied", flags.model.untied, "Give the head a weight of its own");
-  app.add_flag("--small", flags.small, "2 layers, width 64, 2 heads, batch 4, sequence 64, 5 steps");
+  app.add_flag("--small", flags.small,
+               "2 layers, width 64, 2 heads, batch 4, sequence 64, 5 steps");
   app.add_option("--text", flags.text, "Files to train on, or folders with sources")
       ->capture_default_str();
   sample::add_train_flags(app, flags);
@@ -62,7 +68,8 @@ void apply_small(const CLI::App& app, Flags& flags) {
 }
 
 // The logits are not kept: they go as soon as the loss is there.
-torch::Tensor loss_of(sample::Gpt& model, const torch::Tensor& tokens, const torch::Tensor& targets) {
+torch::Tensor loss_of(sample::Gpt& model, const torch::Tensor& tokens,
+                      const torch::Tensor& targets) {
   auto logits = model(tokens);
   const tally::Scope scope("loss");
   return torch::cross_entropy_loss(logits.flatten(0, 1), targets.flatten());

@@ -22,9 +22,11 @@ struct Flags : sample::TrainFlags {
 
 void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--depth", flags.depth, "18 or 50")
-      ->check(CLI::IsMember({18, 50}))->capture_default_str();
+      ->check(CLI::IsMember({18, 50}))
+      ->capture_default_str();
   app.add_option("--size", flags.size, "Pixels of a side; images are scaled to it")
-      ->check(CLI::Range(8, 1024))->capture_default_str();
+      ->check(CLI::Range(8, 1024))
+      ->capture_default_str();
   app.add_option("--data", flags.data, "CSV files, plain or gzip: pixels of a square image, class")
       ->capture_default_str();
   flags.batch = 32;
@@ -58,8 +60,8 @@ sample::Losses train(const Flags& flags) {
     optimizer->zero_grad();
     for (int64_t micro = 0; micro < flags.accumulate; ++micro) {
       const auto [images, classes] = data.batch(flags.batch);
-      auto loss = torch::cross_entropy_loss(model(images), classes) /
-                  static_cast<double>(flags.accumulate);
+      auto loss =
+          torch::cross_entropy_loss(model(images), classes) / static_cast<double>(flags.accumulate);
       loss.backward();
       total += loss.item<double>();
     }

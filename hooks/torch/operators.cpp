@@ -24,10 +24,10 @@ namespace autograd = torch::autograd;
 // One open callback of a thread, from its start to its end.
 struct OpenCall {
   const OperatorName* name;
-  const SaveRow* saves;             // in the first steps: what this call should save
+  const SaveRow* saves;  // in the first steps: what this call should save
   autograd::AccumulateGrad* accumulate;
-  uint32_t outer_operators;         // of a node: operators open around it
-  bool has_frame;                   // kOpEnter, kNodeEnter or kScopeEnter was pushed
+  uint32_t outer_operators;  // of a node: operators open around it
+  bool has_frame;            // kOpEnter, kNodeEnter or kScopeEnter was pushed
   EventKind exit;
 };
 
@@ -40,8 +40,8 @@ struct ThreadHooks {
   uint64_t after_backward = 0;  // the step of its last backward pass, if no forward operator came
                                 // since: gradient-free work is then an update
   int64_t last_task = -1;
-  int64_t last_sequence = -1;   // forward sequence number pushed last
-  uint64_t session = 0;         // the session that `work` and the counts above belong to
+  int64_t last_sequence = -1;  // forward sequence number pushed last
+  uint64_t session = 0;        // the session that `work` and the counts above belong to
   WorkStack work;
 };
 
@@ -123,18 +123,19 @@ void enter_node(Context& context, const at::RecordFunction& function, ThreadHook
   call.exit = EventKind::kNodeExit;
   hooks.open_operators = 0;
   ++hooks.open_nodes;
-  EventBatch batch(context.log);
-  Event& event = batch.add(EventKind::kNodeEnter);
-  event.id = call.name->id.value;
-  event.flags = static_cast<uint8_t>(event_flags::kInGraphTask |
-                                     (c10::GradMode::is_enabled() ? event_flags::kGradMode : 0));
-  event.a = static_cast<uint64_t>(function.seqNr());
-  event.b = function.forwardThreadId();
-  event.c = static_cast<uint64_t>(task);
-  for_each_tensor(function.inputs(), [&](const at::Tensor& gradient) {
-    add_tensor(context, batch, EventKind::kGradientFlow, gradient);
-  });
-  batch.flush();
+  {
+    EventLog::Batch batch(context.log);
+    Event& event = batch.add(EventKind::kNodeEnter);
+    event.id = call.name->id.value;
+    event.flags = static_cast<uint8_t>(event_flags::kInGraphTask |
+                                       (c10::GradMode::is_enabled() ? event_flags::kGradMode : 0));
+    event.a = static_cast<uint64_t>(function.seqNr());
+    event.b = function.forwardThreadId();
+    event.c = static_cast<uint64_t>(task);
+    for_each_tensor(function.inputs(), [&](const at::Tensor& gradient) {
+      add_tensor(context, batch, EventKind::kGradientFlow, gradient);
+    });
+  }
   hooks.after_backward = step_number.load(std::memory_order_relaxed);
   begin_backward(context, hooks, task);
   if (call.name->kind == OperatorName::Kind::kAccumulate) {
@@ -142,76 +143,88 @@ void enter_node(Context& context, const at::RecordFunction& function, ThreadHook
   }
 }
 
+// What the inputs say about an operator that autograd may record or that may be an update.
+struct InputFacts {
+  bool needs_grad = false;   // an input requires a gradient
+  bool reads_leaf = false;   // and is a leaf: a parameter, most likely
+  bool writes_leaf = false;  // which is written in place
+};
+InputFacts facts_of(const OperatorName& name, c10::ArrayRef<const c10::IValue> inputs) noexcept {
+  InputFacts facts;
+  if (name.makes_no_graph) return facts;
+  bool first = true;
+  for_each_tensor(inputs, [&](const at::Tensor& tensor) {
+    if (tensor.requires_grad()) {
+      facts.needs_grad = true;
+      const bool is_leaf = tensor.is_leaf();
+      facts.reads_leaf |= is_leaf;
+      facts.writes_leaf |= first && is_leaf && name.in_place;
+    }
+    first = false;
+  });
+  return facts;
+}
+
+void fill_work(Event& event, const OperatorName& name, const Work& work) noexcept {
+  event.id = name.id.value;
+  event.a = static_cast<uint64_t>(work.flops);
+  event.b = static_cast<uint64_t>(work.torch_flops);
+  event.c = static_cast<uint64_t>(work.elementwise);
+}
+
 void enter_operator(Context& context, const at::RecordFunction& function, ThreadHooks& hooks,
                     OpenCall& call) {
   const OperatorName& name = *call.name;
-  const c10::ArrayRef<const c10::IValue> inputs = function.inputs();
-  const bool records = c10::GradMode::is_enabled();
-  const bool in_task = autograd::get_current_graph_task_id() >= 0;
-  const int64_t sequence = function.seqNr();
   const bool outermost = hooks.open_operators++ == 0;
+  const bool records = c10::GradMode::is_enabled();
+  const int64_t sequence = function.seqNr();
+  const bool may_make_node = records && sequence >= 0;
+  // Two of three calls end here: parts of another operator that neither count nor make a node.
+  if (!outermost && name.work.none() && !may_make_node) return;
+  const c10::ArrayRef<const c10::IValue> inputs = function.inputs();
+  const bool in_task = autograd::get_current_graph_task_id() >= 0;
   const Work work = name.work.none() ? Work{} : hooks.work.enter(name.work, inputs);
-  bool needs_grad = false;
-  bool reads_leaf = false;
-  bool writes_leaf = false;
-  if (!in_task || records) {
-    if (!name.makes_no_graph) {
-      bool first = true;
-      for_each_tensor(inputs, [&](const at::Tensor& tensor) {
-        if (tensor.requires_grad()) {
-          needs_grad = true;
-          const bool is_leaf = tensor.is_leaf();
-          reads_leaf = reads_leaf || is_leaf;
-          writes_leaf = writes_leaf || (first && is_leaf && name.in_place);
-        }
-        first = false;
-      });
+  const bool asks_inputs = may_make_node || (outermost && (!in_task || records));
+  const InputFacts facts = asks_inputs ? facts_of(name, inputs) : InputFacts{};
+  {
+    EventLog::Batch batch(context.log);
+    if (outermost) {
+      call.has_frame = true;
+      call.exit = EventKind::kOpExit;
+      Event& event = batch.add(EventKind::kOpEnter);
+      fill_work(event, name, work);
+      event.flags = static_cast<uint8_t>((records ? event_flags::kGradMode : 0) |
+                                         (in_task ? event_flags::kInGraphTask : 0) |
+                                         (facts.needs_grad ? event_flags::kNeedsGrad : 0) |
+                                         (facts.reads_leaf ? event_flags::kReadsLeaf : 0) |
+                                         (facts.writes_leaf ? event_flags::kWritesLeaf : 0));
+      if (records && facts.needs_grad) hooks.after_backward = 0;
+      // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation.
+      // Of an update, what it works on tells all: the parameter, its gradient or its state.
+      const bool updates =
+          !records && hooks.after_backward == step_number.load(std::memory_order_relaxed);
+      if (!in_task || records) {
+        bool first = true;
+        for_each_tensor(inputs, [&](const at::Tensor& tensor) {
+          if (first || !updates) add_tensor(context, batch, EventKind::kRead, tensor);
+          first = false;
+        });
+      }
+    } else if (work.flops != 0 || work.torch_flops != 0 || work.elementwise != 0) {
+      fill_work(batch.add(EventKind::kWork), name, work);
+    }
+    // The operator that is started last with a number makes the node of that number.
+    if (may_make_node && facts.needs_grad &&
+        (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
+      hooks.last_sequence = sequence;
+      Event& event = batch.add(EventKind::kForward);
+      event.a = static_cast<uint64_t>(sequence);
+      event.b = at::RecordFunction::currentThreadId();
+      event.id = static_cast<uint32_t>(work.indices);
     }
   }
-  EventBatch batch(context.log);
-  if (outermost) {
-    call.has_frame = true;
-    call.exit = EventKind::kOpExit;
-    Event& event = batch.add(EventKind::kOpEnter);
-    event.id = name.id.value;
-    event.a = static_cast<uint64_t>(work.flops);
-    event.b = static_cast<uint64_t>(work.torch_flops);
-    event.c = static_cast<uint64_t>(work.elementwise);
-    event.flags = static_cast<uint8_t>((records ? event_flags::kGradMode : 0) |
-                                       (in_task ? event_flags::kInGraphTask : 0) |
-                                       (needs_grad ? event_flags::kNeedsGrad : 0) |
-                                       (reads_leaf ? event_flags::kReadsLeaf : 0) |
-                                       (writes_leaf ? event_flags::kWritesLeaf : 0));
-    if (records && needs_grad) hooks.after_backward = 0;
-    // Inside a node nothing is learnt from what an operator reads, unless it is a recomputation. Of
-    // an update, what it works on tells all: the parameter, its gradient or its state.
-    const bool updates =
-        !records && hooks.after_backward == step_number.load(std::memory_order_relaxed);
-    if (!in_task || records) {
-      bool first = true;
-      for_each_tensor(inputs, [&](const at::Tensor& tensor) {
-        if (first || !updates) add_tensor(context, batch, EventKind::kRead, tensor);
-        first = false;
-      });
-    }
-  } else if (work.flops != 0 || work.torch_flops != 0 || work.elementwise != 0) {
-    Event& event = batch.add(EventKind::kWork);
-    event.id = name.id.value;
-    event.a = static_cast<uint64_t>(work.flops);
-    event.b = static_cast<uint64_t>(work.torch_flops);
-    event.c = static_cast<uint64_t>(work.elementwise);
-  }
-  // The operator that is started last with a number makes the node of that number.
-  if (records && needs_grad && sequence >= 0 &&
-      (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
-    hooks.last_sequence = sequence;
-    Event& event = batch.add(EventKind::kForward);
-    event.a = static_cast<uint64_t>(sequence);
-    event.b = at::RecordFunction::currentThreadId();
-    event.id = static_cast<uint32_t>(work.indices);
-  }
-  batch.flush();
-  if (records && needs_grad && sequence >= 0 && !in_task && theory_wanted.load(std::memory_order_relaxed)) {
+  if (may_make_node && facts.needs_grad && !in_task &&
+      theory_wanted.load(std::memory_order_relaxed)) {
     call.saves = saving_overload(name.save, inputs);
     visit_saved_inputs(call.saves, inputs, [&](const at::Tensor& tensor, SavedFrom from) {
       push_expected_save(context, tensor, from, name.id.value);
@@ -234,7 +247,11 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
   if (hooks.depth++ >= ThreadHooks::kDeepest) return nullptr;
   const HookTimer timer;
   OpenCall& call = hooks.calls[hooks.depth - 1];
-  call = {&operator_name(context->strings, function.name()), nullptr, nullptr, 0, false,
+  call = {&operator_name(context->strings, function.name()),
+          nullptr,
+          nullptr,
+          0,
+          false,
           EventKind::kOpExit};
   switch (function.scope()) {
     case at::RecordScope::BACKWARD_FUNCTION:
@@ -280,7 +297,8 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
     if (!call.name->work.none()) hooks.work.exit(call.name->work);
     if (context && call.saves && function.num_outputs() > 0) {
       const std::vector<c10::IValue>& outputs = function.outputs();
-      visit_saved_outputs(call.saves, c10::ArrayRef<const c10::IValue>(outputs.data(), outputs.size()),
+      visit_saved_outputs(call.saves,
+                          c10::ArrayRef<const c10::IValue>(outputs.data(), outputs.size()),
                           [&](const at::Tensor& tensor, SavedFrom from) {
                             push_expected_save(*context, tensor, from, call.name->id.value);
                           });
@@ -326,8 +344,8 @@ class OperatorSource final : public Source {
   void watch_theory(bool wanted) {
     if (handle_) at::removeCallback(*handle_);
     using Scope = at::RecordScope;
-    const std::unordered_set<Scope, std::hash<Scope>> scopes{Scope::FUNCTION, Scope::BACKWARD_FUNCTION,
-                                                             Scope::USER_SCOPE};
+    const std::unordered_set<Scope, std::hash<Scope>> scopes{
+        Scope::FUNCTION, Scope::BACKWARD_FUNCTION, Scope::USER_SCOPE};
     handle_ = at::addGlobalCallback(at::RecordFunctionCallback(&on_start, &on_end)
                                         .needsInputs(true)
                                         .needsOutputs(wanted)

@@ -105,7 +105,7 @@ void push(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t i
 
 }  // namespace
 
-void add_tensor(Context& context, EventBatch& batch, EventKind kind,
+void add_tensor(Context& context, EventLog::Batch& batch, EventKind kind,
                 const at::Tensor& tensor) noexcept {
   for_each_part(tensor, [&](const at::Tensor& part) {
     const StorageRef storage = storage_of(part);

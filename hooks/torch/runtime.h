@@ -35,35 +35,10 @@ StorageRef storage_of(const at::Tensor& tensor) noexcept;
 // dtype and shape; 0 where they cannot be asked safely.
 TensorId describe(Context& context, const at::Tensor& tensor) noexcept;
 
-// Events of one hook that go to the log together. Of this thread, on its stack.
-class EventBatch {
- public:
-  explicit EventBatch(EventLog& log) noexcept : log_(log) {}
-  ~EventBatch() { flush(); }
-  EventBatch(const EventBatch&) = delete;
-  EventBatch& operator=(const EventBatch&) = delete;
-  // A new event of `kind`, to be filled in at once.
-  Event& add(EventKind kind) noexcept {
-    if (count_ == kMost) flush();
-    Event& event = events_[count_++];
-    event = Event{};
-    event.kind = kind;
-    return event;
-  }
-  void flush() noexcept {
-    log_.push_all(events_, count_);
-    count_ = 0;
-  }
-
- private:
-  static constexpr size_t kMost = 12;
-  EventLog& log_;
-  size_t count_ = 0;
-  Event events_[kMost];
-};
-// As push_tensor() below, for a tensor that is not sparse, into a batch. The batch may be flushed
-// before: an adoption comes first.
-void add_tensor(Context& context, EventBatch& batch, EventKind kind, const at::Tensor& tensor) noexcept;
+// As push_tensor() below, for a tensor that is not sparse, into a batch. An
+// adoption comes first.
+void add_tensor(Context& context, EventLog::Batch& batch, EventKind kind,
+                const at::Tensor& tensor) noexcept;
 
 // Pushes evidence about `tensor`: fills a, b, c and kForeign, and adopts a block that was alive
 // before the session. Sparse gradients give one event for their indices and one for their values.
@@ -102,8 +77,10 @@ class OfThread {
     pointer_ = new T();
     return pointer_;
   }
-  __attribute__((tls_model("initial-exec"))) static inline thread_local constinit T* pointer_ = nullptr;
-  __attribute__((tls_model("initial-exec"))) static inline thread_local constinit bool ended_ = false;
+  __attribute__((tls_model("initial-exec"))) static inline thread_local constinit T* pointer_ =
+      nullptr;
+  __attribute__((tls_model("initial-exec"))) static inline thread_local constinit bool ended_ =
+      false;
 };
 
 // Time spent in our hooks on the program's threads: one call in kSampling is timed.

@@ -2,17 +2,11 @@
 #include "profiler/core/event_log.h"
 
 #include <cstdlib>
-#include <ctime>
+#include <cstring>
 #include <new>
 
 namespace tally {
 namespace {
-
-int64_t steady_ns() noexcept {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
-}
 
 std::atomic<uint64_t> next_identity{1};
 
@@ -26,9 +20,10 @@ struct CachedLane {
   void* lane;
   bool thread_ended;
 };
-// initial-exec: a plain load, also in a library; a few bytes, so that one that is loaded late has room.
-__attribute__((tls_model("initial-exec"))) thread_local constinit CachedLane cached_lane{
-    0, nullptr, false};
+// initial-exec: a plain load, also in a library; a few bytes, so that one that is loaded late has
+// room.
+__attribute__((tls_model("initial-exec"))) thread_local constinit CachedLane cached_lane{0, nullptr,
+                                                                                         false};
 
 bool reads_clock(EventKind kind) noexcept {
   switch (kind) {
@@ -43,8 +38,10 @@ bool reads_clock(EventKind kind) noexcept {
     case EventKind::kBackwardEnd:
     case EventKind::kStepBegin:
     case EventKind::kMicroStep:
-    case EventKind::kStepEnd: return true;
-    default: return false;
+    case EventKind::kStepEnd:
+      return true;
+    default:
+      return false;
   }
 }
 }  // namespace
@@ -136,7 +133,7 @@ std::shared_ptr<EventLog::Lane> EventLog::find_lane() {
     for (auto& lane : lanes_) {
       bool free = false;
       if (lane->in_use.compare_exchange_strong(free, true, std::memory_order_acquire)) {
-        lane->last_time_ns = 0;  // that of a thread which is gone
+        lane->last_ticks = 0;  // that of a thread which is gone
         return lane;
       }
     }
@@ -149,52 +146,74 @@ std::shared_ptr<EventLog::Lane> EventLog::find_lane() {
   return lane;
 }
 
-EventLog::Lane* EventLog::lane() noexcept {
-  if (cached_lane.identity != identity_) {
-    if (cached_lane.thread_ended) return nullptr;
-    if (lane_holder.lane) lane_holder.lane->in_use.store(false, std::memory_order_release);
-    lane_holder.lane = find_lane();
-    cached_lane = {identity_, lane_holder.lane.get(), false};
-  }
-  return static_cast<Lane*>(cached_lane.lane);
-}
-
-void EventLog::push(Event event, int64_t allocator_delta) noexcept {
-  if (Lane* own = lane()) return append(*own, &event, 1, allocator_delta);
-  const std::lock_guard lock(late_mutex_);
+EventLog::Lane& EventLog::enter() noexcept {
+  if (cached_lane.identity == identity_) [[likely]]
+    return *static_cast<Lane*>(cached_lane.lane);
+  if (!cached_lane.thread_ended) return *make_own_lane();
+  late_mutex_.lock();
   if (!late_) late_ = find_lane();
-  append(*late_, &event, 1, allocator_delta);
+  return *late_;
 }
 
-void EventLog::push_all(Event* events, size_t count) noexcept {
-  if (count == 0) return;
-  if (Lane* own = lane()) return append(*own, events, count, 0);
-  const std::lock_guard lock(late_mutex_);
-  if (!late_) late_ = find_lane();
-  append(*late_, events, count, 0);
+void EventLog::leave(Lane& lane) noexcept {
+  if (cached_lane.thread_ended && &lane == late_.get()) [[unlikely]]
+    late_mutex_.unlock();
 }
 
-void EventLog::append(Lane& lane, Event* events, size_t count, int64_t allocator_delta) noexcept {
-  Ticket ticket = take_tickets(count, allocator_delta);
-  Chunk* chunk = lane.tail;
-  uint32_t at = chunk->written.load(std::memory_order_relaxed);
-  for (size_t i = 0; i < count; ++i) {
-    Event& event = events[i];
-    if (at == kChunkEvents) {
-      chunk->written.store(at, std::memory_order_release);
-      Chunk* fresh = new_chunk();
-      chunk->next.store(fresh, std::memory_order_release);
-      lane.tail = chunk = fresh;
-      at = 0;
-    }
-    if (lane.last_time_ns == 0 || reads_clock(event.kind)) lane.last_time_ns = steady_ns();
-    event.time_ns = lane.last_time_ns;
-    event.thread = lane.thread;
-    event.sequence = ticket.sequence++;
-    event.allocator_bytes = ticket.allocator_bytes;
-    chunk->events[at++] = event;
+EventLog::Lane* EventLog::make_own_lane() {
+  if (lane_holder.lane) lane_holder.lane->in_use.store(false, std::memory_order_release);
+  lane_holder.lane = find_lane();
+  cached_lane = {identity_, lane_holder.lane.get(), false};
+  return lane_holder.lane.get();
+}
+
+void EventLog::start_chunk(Lane& lane) noexcept {
+  if (lane.open == kChunkEvents) publish(lane, 0);
+  Chunk* fresh = new_chunk();
+  std::memcpy(fresh->events, lane.tail->events + lane.at, lane.open * sizeof(Event));
+  lane.tail->next.store(fresh, std::memory_order_release);
+  lane.tail = fresh;
+  lane.at = 0;
+}
+
+Event& EventLog::add(Lane& lane, EventKind kind) noexcept {
+  if (lane.at + lane.open == kChunkEvents) [[unlikely]]
+    start_chunk(lane);
+  if (lane.last_ticks == 0 || reads_clock(kind)) lane.last_ticks = TickClock::ticks();
+  Event& event = lane.tail->events[lane.at + lane.open++];
+  // The lines were last in the consumer's cache, and a locked instruction would wait for them.
+  __builtin_prefetch(&event + kPrefetchedEvents, 1);
+  event = Event{};
+  event.kind = kind;
+  event.thread = lane.thread;
+  event.time_ns = lane.last_ticks;
+  return event;
+}
+
+void EventLog::publish(Lane& lane, int64_t allocator_delta) noexcept {
+  if (lane.open == 0) return;
+  const Ticket ticket = take_tickets(lane.open, allocator_delta);
+  Event* events = lane.tail->events + lane.at;
+  for (uint32_t i = 0; i < lane.open; ++i) {
+    events[i].sequence = ticket.sequence + i;
+    events[i].allocator_bytes = ticket.allocator_bytes;
   }
-  chunk->written.store(at, std::memory_order_release);
+  lane.at += lane.open;
+  lane.open = 0;
+  lane.tail->written.store(lane.at, std::memory_order_release);
+}
+
+void EventLog::push(const Event& event, int64_t allocator_delta) noexcept {
+  Lane& lane = enter();
+  publish(lane, 0);
+  Event& written = add(lane, event.kind);
+  written.a = event.a;
+  written.b = event.b;
+  written.c = event.c;
+  written.id = event.id;
+  written.flags = event.flags;
+  publish(lane, allocator_delta);
+  leave(lane);
 }
 
 void EventLog::restart_count() noexcept {
@@ -209,15 +228,17 @@ std::vector<EventLog::Lane*> EventLog::consumer_lanes() {
   return lanes;
 }
 
-const Event* EventLog::peek(Lane& lane) noexcept {
-  if (lane.read == kChunkEvents) {
+Event* EventLog::peek(Lane& lane) noexcept {
+  while (lane.read == lane.readable) {
     Chunk* next = lane.head->next.load(std::memory_order_acquire);
+    // What was published before `next` was set is seen now, at the latest.
+    lane.readable = lane.head->written.load(std::memory_order_acquire);
+    if (lane.read != lane.readable) break;
     if (!next) return nullptr;
     recycle(lane.head);
     lane.head = next;
-    lane.read = 0;
+    lane.read = lane.readable = 0;
   }
-  if (lane.read == lane.head->written.load(std::memory_order_acquire)) return nullptr;
   return &lane.head->events[lane.read];
 }
 

@@ -7,6 +7,7 @@
 // count that an event carries belongs exactly to its place in the order, whatever other threads do.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "profiler/core/event.h"
+#include "profiler/core/tick_clock.h"
 
 namespace tally {
 
@@ -28,10 +30,12 @@ class EventLog {
   // Appends `event`, giving it a sequence number, its thread and a time. The clock is read where an
   // operator, node, scope, pass or step begins or ends; what comes between has the time before it.
   // `allocator_delta` is added to the allocator's count in the same atomic step.
-  void push(Event event, int64_t allocator_delta = 0) noexcept;
+  void push(const Event& event, int64_t allocator_delta = 0) noexcept;
 
-  // Several events of this thread in a row, with one atomic step for all. They change no count.
-  void push_all(Event* events, size_t count) noexcept;
+  // Several events of this thread in a row, written where they stay and numbered together by one
+  // atomic step when the batch ends, so that they stand together (unless they are more than a chunk
+  // holds). A push of the same thread in between numbers what the batch has so far.
+  class Batch;
 
   // Hands every event that is next in order to `handle`, and returns how many. Stops at the first
   // number that its producer has taken but not yet written; call again.
@@ -49,31 +53,41 @@ class EventLog {
   size_t highest_bytes() const noexcept { return highest_bytes_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr size_t kPrefetchedEvents = 5;
   static constexpr size_t kChunkEvents = 3640;  // of 56 bytes: a chunk of 200 KB
   struct Chunk {
-    std::atomic<uint32_t> written{0};
+    std::atomic<uint32_t> written{0};  // published; no more will come once `next` is set
     std::atomic<Chunk*> next{nullptr};
     Event events[kChunkEvents];
   };
-  // One a thread. `tail` belongs to the producer, `head` and `read` to the consumer. A thread holds
-  // its lane until it ends; then the next new thread takes it over.
+  // One a thread, which holds its lane until it ends; then the next new thread takes it over. The
+  // producer's fields and the consumer's are a cache line apart.
   struct Lane {
     Chunk* tail = nullptr;
-    Chunk* head = nullptr;
-    int64_t last_time_ns = 0;  // producer: of its last event that read the clock
-    uint32_t read = 0;
+    uint32_t at = 0;         // events of the tail that are published
+    uint32_t open = 0;       // events after these, not yet numbered
+    int64_t last_ticks = 0;  // of the last event that read the clock
     uint16_t thread = 0;
     std::atomic<bool> in_use{true};
+
+    alignas(64) Chunk* head = nullptr;
+    uint32_t read = 0;
+    uint32_t readable = 0;     // what `written` of the head was when last asked
+    int64_t read_time_ns = 0;  // of the last event that was read
   };
   friend struct LaneHolder;
 
-  Lane* lane() noexcept;
+  // The calling thread's lane, to be left again; of a thread past its own end the one they share.
+  Lane& enter() noexcept;
+  void leave(Lane& lane) noexcept;
   std::shared_ptr<Lane> find_lane();
-  void append(Lane& lane, Event* events, size_t count, int64_t allocator_delta) noexcept;
+  Lane* make_own_lane();
+  Event& add(Lane& lane, EventKind kind) noexcept;
+  void publish(Lane& lane, int64_t allocator_delta) noexcept;
+  void start_chunk(Lane& lane) noexcept;  // takes the open events along
   Chunk* new_chunk();
   void recycle(Chunk* chunk) noexcept;
-  const Event* peek(Lane& lane) noexcept;
-  void advance(Lane& lane) noexcept { ++lane.read; }
+  Event* peek(Lane& lane) noexcept;
   std::vector<Lane*> consumer_lanes();
 
   // {sequence, allocator bytes}, changed together by a 16-byte compare and swap.
@@ -93,15 +107,34 @@ class EventLog {
   std::mutex mutex_;  // guards the lists below; taken once a thread and once a chunk
   std::vector<std::shared_ptr<Lane>> lanes_;
   std::vector<Chunk*> spare_;
-  std::mutex late_mutex_;        // guards the lane of threads that are past their own end
+  std::recursive_mutex late_mutex_;  // guards the lane of threads that are past their own end
   std::shared_ptr<Lane> late_;
   std::vector<Lane*> order_;  // the consumer's copy of lanes_
+  TickClock clock_;           // consumer: ticks to nanoseconds
   size_t last_ = 0;           // consumer: index of the lane that had the last event
+};
+
+class EventLog::Batch {
+ public:
+  explicit Batch(EventLog& log) noexcept : log_(log), lane_(log.enter()) {}
+  ~Batch() {
+    log_.publish(lane_, 0);
+    log_.leave(lane_);
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+  // A new event of `kind`, to be filled in at once.
+  Event& add(EventKind kind) noexcept { return log_.add(lane_, kind); }
+
+ private:
+  EventLog& log_;
+  Lane& lane_;
 };
 
 template <typename Handle>
 size_t EventLog::drain(Handle&& handle) {
   order_ = consumer_lanes();
+  clock_.synchronize();
   uint64_t next = next_.load(std::memory_order_relaxed);
   const uint64_t first = next;
   for (bool found = true; found;) {
@@ -109,10 +142,14 @@ size_t EventLog::drain(Handle&& handle) {
     for (size_t tried = 0; tried < order_.size() && !found; ++tried) {
       const size_t at = (last_ + tried) % order_.size();
       // One thread usually writes many events in a row: stay on its lane while it is next.
-      while (const Event* event = peek(*order_[at])) {
+      Lane& lane = *order_[at];
+      while (Event* event = peek(lane)) {
         if (event->sequence != next) break;
+        // A chunk that is published is the consumer's: ticks become nanoseconds in place.
+        lane.read_time_ns = std::max(lane.read_time_ns, clock_.nanoseconds(event->time_ns));
+        event->time_ns = lane.read_time_ns;
         handle(*event);
-        advance(*order_[at]);
+        ++lane.read;
         ++next;
         found = true;
       }

@@ -114,21 +114,27 @@ TEST(EventLog, AThreadThatTakesALaneOverDoesNotTakeItsTime) {
   EXPECT_GE(events[1].time_ns, std::chrono::nanoseconds(between).count());
 }
 
-TEST(EventLog, EventsThatArePushedTogetherStandTogether) {
+// `size` events in a batch; c is an event's place in it.
+void add_batch(EventLog& log, uint64_t producer, uint64_t& count, size_t size) {
+  EventLog::Batch batch(log);
+  for (size_t i = 0; i < size; ++i) {
+    Event& event = batch.add(EventKind::kRead);
+    event.a = producer;
+    event.b = count++;
+    event.c = i;
+  }
+}
+
+TEST(EventLog, EventsOfABatchStandTogether) {
   EventLog log;
   std::atomic<int> running{4};
   std::vector<std::thread> threads;
   for (uint64_t producer = 0; producer < 4; ++producer) {
     threads.emplace_back([&, producer] {
       uint64_t count = 0;
-      // Also none, and more than a chunk holds.
-      for (const size_t together : {3, 0, 1, 500, 9000, 7, 4000, 2}) {
-        std::vector<Event> events;
-        for (size_t i = 0; i < together; ++i) {
-          events.push_back(numbered(producer, count++));
-          events.back().c = i;  // its place among them
-        }
-        log.push_all(events.data(), events.size());
+      // Also none, and as many as a chunk holds.
+      for (const size_t together : {3, 0, 1, 500, 3600, 7, 3640, 2}) {
+        add_batch(log, producer, count, together);
         log.push(numbered(producer, count++), 1);
       }
       running.fetch_sub(1);
@@ -151,8 +157,37 @@ TEST(EventLog, EventsThatArePushedTogetherStandTogether) {
   for (std::thread& thread : threads) thread.join();
   log.drain(check);
   EXPECT_EQ(wrong, 0u);
-  EXPECT_EQ(next_sequence, 4 * (3 + 1 + 500 + 9000 + 7 + 4000 + 2 + 8u));
+  EXPECT_EQ(next_sequence, 4 * (3 + 1 + 500 + 3600 + 7 + 3640 + 2 + 8u));
   EXPECT_EQ(bytes, 4 * 8);
+}
+
+TEST(EventLog, ABatchMayBeLargerThanAChunk) {
+  EventLog log;
+  uint64_t count = 0;
+  log.push(numbered(0, count++));
+  add_batch(log, 0, count, 10000);
+  const std::vector<Event> events = drain_all(log);
+  ASSERT_EQ(events.size(), 10001u);
+  for (size_t i = 0; i < events.size(); ++i) {
+    ASSERT_EQ(events[i].sequence, i);
+    ASSERT_EQ(events[i].b, i);
+  }
+}
+
+TEST(EventLog, APushInsideABatchComesAfterWhatTheBatchHas) {
+  EventLog log;
+  {
+    EventLog::Batch batch(log);
+    batch.add(EventKind::kRead).a = 1;
+    log.push(numbered(2, 0), 64);
+    batch.add(EventKind::kRead).a = 3;
+  }
+  const std::vector<Event> events = drain_all(log);
+  ASSERT_EQ(events.size(), 3u);
+  for (uint64_t i = 0; i < 3; ++i) EXPECT_EQ(events[i].a, i + 1);
+  EXPECT_EQ(events[0].allocator_bytes, 0);
+  EXPECT_EQ(events[1].allocator_bytes, 64);
+  EXPECT_EQ(events[2].allocator_bytes, 64);
 }
 
 TEST(EventLog, ThreadsAtTheSameTimeHaveDifferentNumbers) {

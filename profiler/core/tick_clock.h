@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// A clock that costs a few nanoseconds to read: the processor's time stamp counter where it runs at
+// one rate on every core, the steady clock elsewhere. Producers read ticks; the consumer turns them
+// into nanoseconds of the steady clock.
+#pragma once
+
+#include <cstdint>
+
+namespace tally {
+
+class TickClock {
+ public:
+  TickClock() noexcept;
+
+  // Any thread.
+  static int64_t ticks() noexcept;
+  // Whether ticks are those of the counter; else they are nanoseconds already.
+  static bool counts_cycles() noexcept;
+
+  // One thread. Takes a new pair of times, so that neither the rate's error nor a drift adds up.
+  void synchronize() noexcept;
+  // Steady nanoseconds of `ticks`.
+  int64_t nanoseconds(int64_t ticks) const noexcept;
+
+ private:
+  struct Pair {
+    int64_t ticks = 0;
+    int64_t ns = 0;
+  };
+  static Pair now() noexcept;
+  Pair first_;  // the rate is that since this pair
+  Pair base_;   // the newest: times are counted from here
+  double ns_per_tick_ = 1;
+};
+
+}  // namespace tally

@@ -250,12 +250,14 @@ std::string headline(const Summary& summary) {
   }
   sentence += ".";
   for (const TheoryRow& row : summary.theory) {
-    if (row.key != "peak" || !row.expected || row.measured <= 0) continue;
-    const double percent = 100 * (*row.expected - row.measured) / row.measured;
-    // 0 only for an exact match; a deviation that rounds to it is said to be small.
-    const std::string deviation = row.deviation == 0         ? "exact"
-                                  : std::abs(percent) < 0.05 ? "less than 0.1 %"
-                                                             : fmt::format("{:+.1f} %", percent);
+    if (row.key != "peak" || !row.expected || *row.expected <= 0) continue;
+    // As in the table: the measured against theory. 0 only for an exact match; a deviation that
+    // rounds to it is said to be small.
+    const double percent = 100 * row.deviation / *row.expected;
+    const std::string deviation =
+        row.deviation == 0         ? "exact"
+        : std::abs(percent) < 0.05 ? "measured: less than 0.1 % off"
+                                   : fmt::format("measured: {:+.1f} %", percent);
     sentence +=
         fmt::format(" Theory says {} ({}).", format_bytes(std::llround(*row.expected)), deviation);
   }

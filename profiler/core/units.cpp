@@ -17,11 +17,13 @@ std::string format_bytes(int64_t bytes) {
   static constexpr std::array kNames{"KiB", "MiB", "GiB", "TiB", "PiB"};
   double value = static_cast<double>(bytes) / 1024;
   size_t unit = 0;
-  while (std::abs(value) >= 1024 && unit + 1 < kNames.size()) {
+  // Two digits behind the point from GiB on: there a tenth is a hundred MiB. What would be rounded
+  // to 1024 is 1 of the next unit.
+  const auto rounds_to_1024 = [&] { return std::abs(value) >= 1024 - (unit >= 2 ? 0.005 : 0.05); };
+  while (rounds_to_1024() && unit + 1 < kNames.size()) {
     value /= 1024;
     ++unit;
   }
-  // Two digits behind the point from GiB on: there a tenth is a hundred MiB.
   return unit >= 2 ? fmt::format("{:.2f} {}", value, kNames[unit])
                    : fmt::format("{:.1f} {}", value, kNames[unit]);
 }
@@ -46,7 +48,7 @@ std::string format_flops(double flops) {
 }
 
 std::string format_seconds(double seconds) {
-  if (seconds >= 1) return fmt::format("{:.2f} s", seconds);
+  if (seconds >= 0.99995) return fmt::format("{:.2f} s", seconds);
   const double ms = seconds * 1e3;
   return ms >= 10 ? fmt::format("{:.1f} ms", ms) : fmt::format("{:.2f} ms", ms);
 }

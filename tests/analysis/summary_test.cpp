@@ -128,7 +128,7 @@ TEST(Headline, SaysBytesPlaceRoleAndTheory) {
   EXPECT_EQ(
       build_summary(recorded()).headline,
       "Peak 9.6 MiB in step 1, backward, after lm_head; 41 % activations. Theory says 9.0 MiB "
-      "(-5.7 %).");
+      "(measured: +6.1 %).");
   recording::Run run = recorded();
   peak_of(&run, 1)->module = run.info.modules[5].name;
   EXPECT_THAT(build_summary(run).headline,

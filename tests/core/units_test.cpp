@@ -15,6 +15,11 @@ TEST(Units, BytesAreShownInTheLargestBinaryUnitThatIsAtLeastOne) {
   EXPECT_EQ(format_bytes(512), "512 B");
   EXPECT_EQ(format_bytes(1023), "1023 B");
   EXPECT_EQ(format_bytes(1024), "1.0 KiB");
+  EXPECT_EQ(format_bytes(kMiB - 53), "1023.9 KiB");
+  EXPECT_EQ(format_bytes(kMiB - 1), "1.0 MiB");
+  EXPECT_EQ(format_bytes(1 - kMiB), "-1.0 MiB");
+  EXPECT_EQ(format_bytes(kGiB - 1), "1.00 GiB");
+  EXPECT_EQ(format_bytes(1024 * kGiB - 1), "1.00 TiB");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(kMiB), "1.0 MiB");
   EXPECT_EQ(format_bytes(241'275'699), "230.1 MiB");

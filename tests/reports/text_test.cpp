@@ -32,7 +32,7 @@ TEST(TextReport, SaysTheAnswerFirstAndClosesTheBooks) {
   EXPECT_EQ(
       out[0],
       "Peak 9.6 MiB in step 1, backward, after lm_head; 41 % activations. Theory says 9.0 MiB "
-      "(-5.7 %).");
+      "(measured: +6.1 %).");
   EXPECT_THAT(
       out,
       testing::Contains(

@@ -23,12 +23,12 @@ export function fix(value: number, digits = 0): string {
   return (value < 0 && /[1-9]/.test(text) ? MINUS : '') + text;
 }
 
-/** "230.1 MiB": the largest binary unit that is at least 1. */
+/** "230.1 MiB": the largest binary unit that is at least 1, once rounded. */
 export function human(bytes: number): string {
   const size = Math.abs(bytes);
-  if (size >= TiB) return fix(bytes / TiB, 2) + NBSP + 'TiB';
-  if (size >= GiB) return fix(bytes / GiB, 2) + NBSP + 'GiB';
-  if (size >= MiB) return fix(bytes / MiB, 1) + NBSP + 'MiB';
+  if (size >= TiB - 0.005 * GiB) return fix(bytes / TiB, 2) + NBSP + 'TiB';
+  if (size >= GiB - 0.05 * MiB) return fix(bytes / GiB, 2) + NBSP + 'GiB';
+  if (size >= MiB - 0.05 * KiB) return fix(bytes / MiB, 1) + NBSP + 'MiB';
   if (size >= KiB) return fix(bytes / KiB, 1) + NBSP + 'KiB';
   return fix(bytes) + NBSP + 'B';
 }

@@ -7,6 +7,9 @@ const NB = '\u00a0';
 describe('bytes', () => {
   it('take the largest unit that is at least 1', () => {
     expect(format.human(0)).toBe(`0${NB}B`);
+    expect(format.human(2 ** 20 - 1)).toBe(`1.0${NB}MiB`);
+    expect(format.human(2 ** 30 - 1)).toBe(`1.00${NB}GiB`);
+    expect(format.human(2 ** 40 - 1)).toBe(`1.00${NB}TiB`);
     expect(format.human(1023)).toBe(`1,023${NB}B`);
     expect(format.human(1536)).toBe(`1.5${NB}KiB`);
     expect(format.human(7811968000)).toBe(`7.28${NB}GiB`);

@@ -10,7 +10,7 @@ const sections = (headline: string, module: string) =>
 it('every number leads to its place', () => {
   const headline =
     'Peak 1.64 GiB in step 3, backward of h.11.mlp; 64 % activations. Theory says 1.63 GiB ' +
-    '(-0.6 %). Checkpointing would save 0.9 GiB for +31 % FLOPs.';
+    '(measured: -0.6 %). Checkpointing would save 0.9 GiB for +31 % FLOPs.';
   expect(sections(headline, 'h.11.mlp')).toEqual([
     ['1.64 GiB', 'timeline'],
     ['step 3', 'timeline'],

@@ -53,6 +53,9 @@ struct SourceInfo {
 
 // What is known of the run when it starts or changes; the recording holds the latest.
 struct RunInfo {
+  int64_t rank = -1;        // of this process in a distributed run; -1: it is alone
+  int64_t world_size = 0;   // processes of that run
+  std::string model;        // its configuration: a preset's name or the text of a config.json
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> versions;  // "torchtally", "torch", "compiler", "os"
   std::vector<std::pair<std::string, std::string>> options;

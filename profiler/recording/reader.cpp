@@ -128,6 +128,14 @@ void Loading::load_run() {
         if (end.ended == "running" && !may_be_alive(process)) end.ended = "killed";
       });
   if (!found) throw Error("it says nothing about its run");
+  if (run_.schema >= 2) {  // version 1 knew nothing of these
+    each("SELECT start_unix_ns, rank, world_size, model FROM run", [&](const Statement& s) {
+      run_.start_unix_ns = s.integer(0);
+      info.rank = s.is_null(1) ? -1 : s.integer(1);
+      info.world_size = s.integer(2);
+      info.model = s.text(3);
+    });
+  }
   each("SELECT text FROM note ORDER BY position",
        [&](const Statement& s) { end.notes.push_back(s.text(0)); });
   each("SELECT argument FROM command ORDER BY position",

@@ -25,6 +25,7 @@ struct RecordedStep {
 struct Run {
   std::string path;
   std::string started;  // ISO 8601, UTC
+  int64_t start_unix_ns = 0;  // the same, to the nanosecond; 0: not recorded
   int64_t schema = 0;
   int64_t step_count = 0;  // in the file, loaded or not
   RunInfo info;

@@ -19,7 +19,11 @@ CREATE TABLE run(
   overhead_seconds REAL NOT NULL DEFAULT 0,
   bookkeeper_seconds REAL NOT NULL DEFAULT 0,
   overhead_bytes INTEGER NOT NULL DEFAULT 0,
-  dropped_events INTEGER NOT NULL DEFAULT 0);
+  dropped_events INTEGER NOT NULL DEFAULT 0,
+  start_unix_ns INTEGER,          -- the clock of 'started', exactly; since version 2, as the rest
+  rank INTEGER,                   -- of this process in a distributed run; NULL: it is alone
+  world_size INTEGER,
+  model TEXT NOT NULL DEFAULT '');  -- the model's configuration: a preset's name or config.json
 CREATE TABLE command(position INTEGER PRIMARY KEY, argument TEXT NOT NULL);
 CREATE TABLE version(position INTEGER PRIMARY KEY, name TEXT NOT NULL, value TEXT NOT NULL);
 CREATE TABLE option(position INTEGER PRIMARY KEY, name TEXT NOT NULL, value TEXT NOT NULL);

@@ -68,8 +68,14 @@ class PathClaim {
   std::string path_;
 };
 
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
+int64_t unix_now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
+}
+
+std::string utc_text(int64_t unix_ns) {
+  const std::time_t now = unix_ns / 1'000'000'000;
   std::tm parts{};
   gmtime_r(&now, &parts);
   std::array<char, 32> text{};
@@ -107,9 +113,10 @@ std::unique_ptr<Database> create(const std::string& path) {
     create_schema(*database);
     const ProcessIdentity me = this_process();
     Statement run(*database,
-                  "INSERT INTO run(run, started, ended, pid, pid_start, pid_namespace, boot_id) "
-                  "VALUES(0, ?1, 'running', ?2, ?3, ?4, ?5)");
-    run.run(utc_now(), me.pid, me.start_ticks, me.pid_namespace, me.boot_id);
+                  "INSERT INTO run(run, started, ended, pid, pid_start, pid_namespace, boot_id, "
+                  "start_unix_ns) VALUES(0, ?1, 'running', ?2, ?3, ?4, ?5, ?6)");
+    const int64_t now_ns = unix_now_ns();
+    run.run(utc_text(now_ns), me.pid, me.start_ticks, me.pid_namespace, me.boot_id, now_ns);
     // NORMAL syncs at checkpoints only: SIGKILL loses no committed step, a power failure loses the
     // last ones but leaves a readable file.
     database->execute(
@@ -218,6 +225,10 @@ void Writer::Impl::write_strings() {
 
 void Writer::Impl::write_run(const RunInfo& run) {
   Database& db = *database_;
+  const bool distributed = run.rank >= 0;
+  Statement(db, "UPDATE run SET rank=?1, world_size=?2, model=?3")
+      .run(distributed ? std::optional(run.rank) : std::nullopt,
+           distributed ? std::optional(run.world_size) : std::nullopt, run.model);
   db.execute(
       "DELETE FROM command; DELETE FROM version; DELETE FROM option; DELETE FROM device;"
       "DELETE FROM source; DELETE FROM module; DELETE FROM parameter; DELETE FROM optimizer");

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <sstream>
 
 #include "profiler/core/error.h"
+#include "profiler/core/rank.h"
 
 namespace tally {
 namespace {
@@ -86,6 +88,9 @@ Session::Session(SessionOptions options, std::vector<std::unique_ptr<Source>> so
   shared.directory.update([this](RunInfo& info) {
     info = {};
     info.command = command_line();
+    const Rank rank = rank_of_environment(std::getenv);
+    info.rank = rank.rank;
+    info.world_size = rank.world_size;
     info.versions = options_.versions;
     utsname os{};
     if (uname(&os) == 0) info.versions.emplace_back("os", fmt::format("{} {}", os.sysname, os.release));

@@ -87,10 +87,10 @@ TEST_F(BadFiles, ReadingSaysWhatIsWrong) {
 }
 
 TEST_F(BadFiles, ANewerSchemaIsRefused) {
-  sql(good_, "PRAGMA user_version=2");
+  sql(good_, "PRAGMA user_version=3");
   EXPECT_EQ(reading(good_), good_ +
-                                " was written by a newer torchtally: schema version 2, this one "
-                                "reads up to 1; update torchtally");
+                                " was written by a newer torchtally: schema version 3, this one "
+                                "reads up to 2; update torchtally");
 }
 
 TEST_F(BadFiles, ATruncatedFileIsDamagedAtEveryLength) {

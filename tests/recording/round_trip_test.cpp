@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <chrono>
 #include <filesystem>
 #include <regex>
 
@@ -95,7 +96,7 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
   test::write_recording(run, folder / "run.tally");
 
   const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
-  EXPECT_EQ(back.schema, 1);
+  EXPECT_EQ(back.schema, 2);
   EXPECT_EQ(back.step_count, 3);
   EXPECT_EQ(describe(back.info, *back.strings), describe(run.info, *run.strings));
   EXPECT_EQ(describe(back.end), describe(run.end));
@@ -104,6 +105,45 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
     EXPECT_TRUE(back.steps[i].full);
     EXPECT_EQ(describe(back.steps[i].books, *back.strings), describe(run.steps[i], *run.strings));
   }
+}
+
+TEST(RoundTrip, ARankAndAModelComeBack) {
+  const TemporaryFolder folder;
+  const auto before = std::chrono::system_clock::now().time_since_epoch();
+  SyntheticRun run = make_synthetic_run();
+  run.info.rank = 3;
+  run.info.world_size = 8;
+  run.info.model = "gpt2";
+  test::write_recording(run, folder / "run.tally");
+  const recording::Run back = read_run(folder / "run.tally");
+  EXPECT_EQ(back.info.rank, 3);
+  EXPECT_EQ(back.info.world_size, 8);
+  EXPECT_EQ(back.info.model, "gpt2");
+  const int64_t begin = std::chrono::nanoseconds(before).count();
+  EXPECT_GE(back.start_unix_ns, begin);
+  EXPECT_LT(back.start_unix_ns, begin + int64_t{600'000'000'000});
+}
+
+TEST(RoundTrip, VersionOneIsStillRead) {
+  const TemporaryFolder folder;
+  SyntheticRun run = make_synthetic_run();
+  run.info.rank = 3;
+  run.info.world_size = 8;
+  test::write_recording(run, folder / "old.tally");
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
+  for (const char* column : {"start_unix_ns", "rank", "world_size", "model"}) {
+    const std::string sql = std::string("ALTER TABLE run DROP COLUMN ") + column;
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
+  }
+  sqlite3_exec(db, "PRAGMA user_version=1", nullptr, nullptr, nullptr);
+  sqlite3_close(db);
+  const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
+  EXPECT_EQ(back.schema, 1);
+  EXPECT_EQ(back.info.rank, -1);
+  EXPECT_EQ(back.start_unix_ns, 0);
+  ASSERT_EQ(back.steps.size(), run.steps.size());
+  EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
 }
 
 TEST(RoundTrip, ACleanRunIsOneFile) {
@@ -116,7 +156,7 @@ TEST(RoundTrip, ACleanRunIsOneFile) {
   EXPECT_THAT(names, testing::ElementsAre("run.tally"));
   const std::string bytes = test::read_bytes(folder / "run.tally");
   EXPECT_EQ(bytes.substr(0, 15), "SQLite format 3");
-  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\1", 4));  // user_version
+  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\2", 4));  // user_version
   EXPECT_EQ(bytes.substr(68, 4), "TTly");                      // application_id
 }
 

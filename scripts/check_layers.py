@@ -54,7 +54,7 @@ THIRD_PARTIES = [LIBTORCH, SQLITE, CUDA, PYTHON]
 
 INCLUDE = re.compile(r'\s*#\s*include\s*(["<])([^">]+)[">]')
 STANDARD = re.compile(r"[a-z_0-9]+")
-CPP = {".h", ".hpp", ".cpp", ".inc", ".cc", ".cu", ".cuh"}
+CPP = {".h", ".hpp", ".c", ".cpp", ".inc", ".cc", ".cu", ".cuh"}
 SOURCES = CPP | {".py", ".cmake", ".ts", ".tsx", ".mjs", ".js", ".css", ".sh"}
 SKIPPED_FOLDERS = {"node_modules", "dist", "__pycache__"}
 LINE_LIMIT = 400

@@ -45,6 +45,7 @@ struct Block {
   uint8_t device = 0;
   bool alive = false;
   bool carried = false;       // was alive before this step began
+  bool crosses_units = false; // read by another unit of the model than the one that made it
   StringId module;
   StringId op;
   StringId name;              // of the parameter or state

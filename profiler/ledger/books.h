@@ -76,6 +76,31 @@ struct OperatorRow {
   int64_t nanoseconds = 0;       // wall time of the outermost operator, without operators inside
 };
 
+// A piece of the forward pass that ran again inside backward: a checkpointed region.
+struct RegionRow {
+  uint16_t micro_step = 0;
+  StringId module;  // what its modules have in common: "h.3"
+  StringId node;    // of the backward graph that it ran in
+  int64_t kept_bytes = 0;     // held by autograd for it since the forward pass
+  int64_t avoided_bytes = 0;  // saved again by the recomputation: not held in between
+  double flops = 0;           // of the recomputation
+  int64_t nanoseconds = 0;    // of its operators
+  int64_t begin_bytes = 0;    // alive when it began
+  int64_t peak_bytes = 0;     // highest while it ran, forward and backward
+};
+
+// A repeated block of the model in one micro-step: what checkpointing it would give and cost.
+// Times are since the step began; 0: not seen.
+struct UnitRow {
+  StringId unit;
+  uint16_t micro_step = 0;
+  int64_t activation_bytes = 0;  // made in it and held by autograd at the forward edge
+  int64_t output_bytes = 0;      // of these, what another unit reads: a checkpoint keeps it too
+  int64_t forward_end_ns = 0;
+  int64_t backward_begin_ns = 0;  // or of its recomputation
+  int64_t backward_end_ns = 0;
+};
+
 // A block, or several alike, alive at the peak.
 struct BlockRow {
   int64_t bytes = 0;  // of one block
@@ -117,6 +142,8 @@ struct StepBooks {
   std::vector<DeviceBooks> devices;
   std::vector<PhaseSpan> phases;
   std::vector<OperatorRow> operators;
+  std::vector<RegionRow> regions;  // these two only in detailed steps
+  std::vector<UnitRow> units;
   // Counted while the step ran, 0 unless said.
   uint64_t events = 0;
   uint64_t unmatched_frees = 0;

@@ -124,6 +124,7 @@ void Ledger::on_read(const Event& event) {
       state.last_module = frame->module;
     }
   }
+  regions_.on_read(state, *block);
   if (state.phase == Phase::kData) {
     block->evidence |= evidence::kReadAsData;
   } else if (state.phase == Phase::kForward &&
@@ -151,6 +152,9 @@ void Ledger::on_saved(const Event& event) {
   if (is_new) {
     edge.saved.push_back({event.a, static_cast<int64_t>(event.c), (event.flags & kNumber) != 0,
                           is_plain});
+    if (block && (block->evidence & evidence::kRecomputed) && !is_plain) {
+      regions_.on_saved_again(thread(event), static_cast<int64_t>(event.c));
+    }
   } else if (!is_plain) {  // one node holds it as it is, another saved it
     edge.saved[*index].is_plain = false;
   }
@@ -196,6 +200,7 @@ void Ledger::on_edge_end(const Event& event) {
       if (!is_known_parameter(pointer)) mark.expected_saved_bytes += bytes;
     });
   }
+  regions_.on_edge(edge, micro_step_);
   // What the forward pass made, is alive now and is not in the graph: somebody else holds it.
   for (const uint64_t pointer : born_since_edge_) {
     Block* block = blocks_.find(pointer);

@@ -36,6 +36,7 @@ void Ledger::apply(const Event& event) {
       row.flops += static_cast<double>(event.a);
       row.torch_flops += static_cast<double>(event.b);
       row.elementwise_flops += static_cast<double>(event.c);
+      regions_.add_work(state, static_cast<double>(event.a));
       return;
     }
     case EventKind::kForward:
@@ -56,6 +57,7 @@ void Ledger::apply(const Event& event) {
       edge.nested = event.flags & kNested;
       edge.saved.clear();
       edge.seen.clear();
+      if (edge.nested) regions_.on_nested_edge(thread(event));
       return;
     }
     case EventKind::kSaved: return on_saved(event);
@@ -184,6 +186,7 @@ void Ledger::on_frame_enter(const Event& event) {
       // operator that records inside a node that does not is the forward pass, run again.
       const bool again = (event.flags & kGradMode) && node && !(node->flags & kGradMode);
       enter_phase(state, again ? Phase::kRecompute : Phase::kBackward, event);
+      regions_.enter_operator(state, event, again, micro_step_, live_bytes_);
     } else {
       enter_phase(state, phase_outside_backward(state, event), event);
     }
@@ -196,6 +199,7 @@ void Ledger::on_frame_exit(const Event& event) {
   if (state.frames.empty()) return;  // it was open when the session began
   Frame frame = state.frames.back();
   const StringId module = module_of(state);
+  if (step_open_) regions_.exit_frame(state, event, module, micro_step_, now_ns_ - step_begin_ns_);
   state.frames.pop_back();
   const int64_t elapsed = event.time_ns - frame.begin_ns;
   if (frame.kind != EventKind::kScopeEnter) {
@@ -283,6 +287,7 @@ void Ledger::on_alloc(const Event& event) {
   }
   block.first_mark = device_step_.next_mark();
   if (event.flags & kAdopted) block.carried = true;  // it was there, only not known
+  regions_.on_alloc(state, event.a, live_bytes_);
   block.born_position =
       device_step_.memory_event(live_bytes_, event.allocator_bytes, at, event.sequence);
   if (block.born_phase == Phase::kForward || block.born_phase == Phase::kData) {
@@ -328,6 +333,7 @@ void Ledger::on_step_begin(const Event& event) {
   over_budget_ = false;
   tokens_ = micro_step_tokens_ = 0;
   phases_.clear();
+  regions_.begin_step();
   born_since_edge_.clear();
   expected_saves_.clear();
   has_expected_saves_ = false;
@@ -365,6 +371,11 @@ void Ledger::on_step_end(const Event& event) {
   std::erase_if(phases_, [](const PhaseSpan& span) { return span.end_ns <= span.begin_ns; });
   books.phases = std::exchange(phases_, {});
   books.operators = operators_.take();
+  regions_.finish(books);
+  if (!books.detailed) {
+    books.regions.clear();
+    books.units.clear();
+  }
   books.events = step_events_;
   books.unmatched_frees = unmatched_frees_;
   books.profiler_ns = static_cast<int64_t>(event.a);
@@ -382,7 +393,7 @@ std::vector<StepBooks> Ledger::take_closed_steps() { return std::exchange(closed
 
 size_t Ledger::table_bytes() const {
   return blocks_.bytes() + forward_.bytes() + foreign_.bytes() + expected_saves_.bytes() +
-         device_step_.bytes();
+         device_step_.bytes() + regions_.bytes();
 }
 
 }  // namespace tally

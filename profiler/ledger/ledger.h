@@ -20,6 +20,7 @@
 #include "profiler/ledger/books.h"
 #include "profiler/ledger/device_step.h"
 #include "profiler/ledger/operator_table.h"
+#include "profiler/ledger/regions.h"
 #include "profiler/ledger/thread_state.h"
 
 namespace tally {
@@ -103,6 +104,7 @@ class Ledger {
   bool over_budget_ = false;
   DeviceStep device_step_;
   OperatorTable operators_;
+  Regions regions_{strings_, blocks_};
   std::vector<PhaseSpan> phases_;
   double tokens_ = 0;
   double micro_step_tokens_ = 0;

@@ -9,6 +9,7 @@
 #include "profiler/core/flat_map.h"
 #include "profiler/core/ids.h"
 #include "profiler/core/words.h"
+#include "profiler/ledger/regions.h"
 
 namespace tally {
 
@@ -49,6 +50,8 @@ struct ThreadState {
   StringId last_module;              // of the last operator that read a parameter in a forward phase
   StringId last_node_module;         // of the last node of a backward pass
   Edge edge;
+  std::vector<OpenRegion> regions;   // of checkpoints, innermost last
+  std::vector<uint64_t> reads;       // pointers that the open operator of a forward pass reads
   std::vector<uint64_t> pending_forward;  // keys whose module the open operator decides
 
   // Whether an operator or a node runs. A scope alone does no work.

@@ -31,6 +31,7 @@ class Loading {
       load_steps();
       load_phases();
       load_sums();
+      if (run_.schema >= 2) load_regions();
       load_devices();
       load_marks();
     }
@@ -87,6 +88,7 @@ class Loading {
   void load_steps();
   void load_phases();
   void load_sums();
+  void load_regions();
   void load_devices();
   void load_marks();
 
@@ -230,6 +232,37 @@ void Loading::load_sums() {
          row.elementwise_flops = s.real(5);
          row.nanoseconds = s.integer(6);
          step->books.operators.push_back(row);
+       });
+}
+
+void Loading::load_regions() {
+  each("SELECT step, micro_step, module, node, kept_bytes, avoided_bytes, flops, nanoseconds, "
+       "begin_bytes, peak_bytes FROM region ORDER BY step, position",
+       [&](const Statement& s) {
+         RegionRow row;
+         row.micro_step = static_cast<uint16_t>(s.integer(1));
+         row.module = string_id(s, 2);
+         row.node = string_id(s, 3);
+         row.kept_bytes = s.integer(4);
+         row.avoided_bytes = s.integer(5);
+         row.flops = s.real(6);
+         row.nanoseconds = s.integer(7);
+         row.begin_bytes = s.integer(8);
+         row.peak_bytes = s.integer(9);
+         step_at(s.integer(0))->books.regions.push_back(row);
+       });
+  each("SELECT step, micro_step, name, activation_bytes, output_bytes, forward_end_ns, "
+       "backward_begin_ns, backward_end_ns FROM unit ORDER BY step, position",
+       [&](const Statement& s) {
+         UnitRow row;
+         row.micro_step = static_cast<uint16_t>(s.integer(1));
+         row.unit = string_id(s, 2);
+         row.activation_bytes = s.integer(3);
+         row.output_bytes = s.integer(4);
+         row.forward_end_ns = s.integer(5);
+         row.backward_begin_ns = s.integer(6);
+         row.backward_end_ns = s.integer(7);
+         step_at(s.integer(0))->books.units.push_back(row);
        });
 }
 

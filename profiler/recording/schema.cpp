@@ -86,6 +86,22 @@ CREATE TABLE work(
   flops REAL NOT NULL, torch_flops REAL NOT NULL, elementwise_flops REAL NOT NULL,
   nanoseconds INTEGER NOT NULL,
   PRIMARY KEY(step, phase)) WITHOUT ROWID;
+CREATE TABLE region(                -- checkpointed; this and unit: since version 2, of detailed steps
+  step INTEGER NOT NULL, position INTEGER NOT NULL,
+  micro_step INTEGER NOT NULL,
+  module INTEGER NOT NULL, node INTEGER NOT NULL,
+  kept_bytes INTEGER NOT NULL, avoided_bytes INTEGER NOT NULL,
+  flops REAL NOT NULL, nanoseconds INTEGER NOT NULL,
+  begin_bytes INTEGER NOT NULL, peak_bytes INTEGER NOT NULL,
+  PRIMARY KEY(step, position)) WITHOUT ROWID;
+CREATE TABLE unit(                  -- a repeated block of the model
+  step INTEGER NOT NULL, position INTEGER NOT NULL,
+  micro_step INTEGER NOT NULL,
+  name INTEGER NOT NULL,
+  activation_bytes INTEGER NOT NULL, output_bytes INTEGER NOT NULL,
+  forward_end_ns INTEGER NOT NULL, backward_begin_ns INTEGER NOT NULL,
+  backward_end_ns INTEGER NOT NULL,
+  PRIMARY KEY(step, position)) WITHOUT ROWID;
 
 CREATE TABLE mark(
   mark INTEGER PRIMARY KEY,       -- in the order of time within a step and device

@@ -145,6 +145,8 @@ class Writer::Impl {
             *database_, "INSERT INTO step_device VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
         insert_phase_(*database_, "INSERT INTO phase VALUES(?1,?2,?3,?4,?5,?6)"),
         insert_work_(*database_, "INSERT INTO work VALUES(?1,?2,?3,?4,?5,?6,?7)"),
+        insert_region_(*database_, "INSERT INTO region VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
+        insert_unit_(*database_, "INSERT INTO unit VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
         insert_mark_(
             *database_,
             "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)"),
@@ -207,6 +209,7 @@ class Writer::Impl {
   std::unique_ptr<Database> database_;
   BlobStore blobs_;
   Statement insert_string_, insert_step_, insert_step_device_, insert_phase_, insert_work_,
+      insert_region_, insert_unit_,
       insert_mark_, insert_mark_role_, update_run_;
   uint32_t strings_written_ = 0;
   int64_t next_mark_ = 1;
@@ -272,6 +275,16 @@ void Writer::Impl::write_step(const StepBooks& step) {
     insert_phase_.run(step.index, i, key(span.phase), span.micro_step, span.begin_ns, span.end_ns);
   }
   write_work(step.index, step.operators);
+  for (size_t i = 0; i < step.regions.size(); ++i) {
+    const RegionRow& r = step.regions[i];
+    insert_region_.run(step.index, i, r.micro_step, r.module.value, r.node.value, r.kept_bytes,
+                       r.avoided_bytes, r.flops, r.nanoseconds, r.begin_bytes, r.peak_bytes);
+  }
+  for (size_t i = 0; i < step.units.size(); ++i) {
+    const UnitRow& u = step.units[i];
+    insert_unit_.run(step.index, i, u.micro_step, u.unit.value, u.activation_bytes, u.output_bytes,
+                     u.forward_end_ns, u.backward_begin_ns, u.backward_end_ns);
+  }
   for (const DeviceBooks& books : step.devices) write_device(step.index, books, step.detailed);
 }
 

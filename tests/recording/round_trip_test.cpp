@@ -93,6 +93,10 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
   run.steps[1].operators[0].torch_flops = 1e300;
   run.steps[1].devices[0].marks[1].allocator_bytes += 512;
   run.steps[1].devices[0].largest_difference = 512;
+  const StringId module = run.strings->intern("h.0"), node = run.strings->intern("CheckpointBackward");
+  run.steps[1].regions = {{0, module, node, 10, 1'000'000'000'000, 2.5, 30, 40, 50},
+                          {1, {}, node, 1, 2, 3, 4, 5, 6}};
+  run.steps[2].units = {{module, 1, 10, 20, 30, 40, 50}, {{}, 0, 1, 2, 3, 4, 5}};
   test::write_recording(run, folder / "run.tally");
 
   const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
@@ -135,6 +139,10 @@ TEST(RoundTrip, VersionOneIsStillRead) {
   for (const char* column : {"start_unix_ns", "rank", "world_size", "model"}) {
     const std::string sql = std::string("ALTER TABLE run DROP COLUMN ") + column;
     ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
+  }
+  for (const char* table : {"region", "unit"}) {
+    const std::string sql = std::string("DROP TABLE ") + table;
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << table;
   }
   sqlite3_exec(db, "PRAGMA user_version=1", nullptr, nullptr, nullptr);
   sqlite3_close(db);

@@ -63,6 +63,16 @@ std::string describe(const StepBooks& s, const StringTable& strings) {
                        strings.text(r.module), strings.text(r.op), r.calls, r.flops, r.torch_flops,
                        r.elementwise_flops, r.nanoseconds);
   }
+  for (const RegionRow& r : s.regions) {
+    out += fmt::format("region {} {} {} kept {} avoided {} {:a} {} {} {}\n", r.micro_step,
+                       strings.text(r.module), strings.text(r.node), r.kept_bytes, r.avoided_bytes,
+                       r.flops, r.nanoseconds, r.begin_bytes, r.peak_bytes);
+  }
+  for (const UnitRow& u : s.units) {
+    out += fmt::format("unit {} {} {} {} {} {} {}\n", u.micro_step, strings.text(u.unit),
+                       u.activation_bytes, u.output_bytes, u.forward_end_ns, u.backward_begin_ns,
+                       u.backward_end_ns);
+  }
   return out;
 }
 

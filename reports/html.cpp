@@ -55,12 +55,26 @@ class Page {
     out_.append(rest_.substr(0, at)).append(value);
     rest_.remove_prefix(at + placeholder.size());
   }
+  bool has(std::string_view placeholder) const {
+    return rest_.find(placeholder) != std::string_view::npos;
+  }
   std::string finish() && { return std::move(out_.append(rest_)); }
 
  private:
   std::string out_;
   std::string_view rest_;
 };
+
+// Of the data of all ranks: mail refuses what is much larger.
+constexpr size_t kMostData = size_t{8} << 20;
+
+std::string elements(const analysis::Summary& summary, const std::string& suffix) {
+  const PageData data = page_data(summary);
+  return fmt::format(
+      "<script type=\"application/json\" id=\"tally-meta{0}\">{1}</script>\n"
+      "<script type=\"text/plain\" id=\"tally-columns{0}\">{2}</script>\n",
+      suffix, data.meta, data.columns);
+}
 
 std::string program_of(const analysis::Summary& summary) {
   if (summary.command.empty()) return "a training step";
@@ -71,14 +85,23 @@ std::string program_of(const analysis::Summary& summary) {
 }  // namespace
 
 std::string render_html(const analysis::Summary& summary) {
-  const PageData data = page_data(summary);
+  return render_html(std::vector{summary}, 0);
+}
+
+std::string render_html(const std::vector<analysis::Summary>& ranks, size_t explained) {
+  const analysis::Summary& summary = ranks.at(explained);
   Page page(embedded::report_page);
   page.fill("<!--tally:title-->", escaped("TorchTally: " + program_of(summary)));
   page.fill("<!--tally:headline-->", escaped(summary.headline));
-  page.fill("<!--tally:data-->",
-            fmt::format("<script type=\"application/json\" id=\"tally-meta\">{}</script>\n"
-                        "<script type=\"text/plain\" id=\"tally-columns\">{}</script>",
-                        data.meta, data.columns));
+  if (!page.has("<!--tally:data-->")) return std::move(page).finish();  // built without the page
+  std::string data = elements(summary, "");
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    if (i == explained) continue;
+    const std::string more = elements(ranks[i], fmt::format("-{}", ranks[i].rank));
+    if (data.size() + more.size() > kMostData) continue;
+    data += more;
+  }
+  page.fill("<!--tally:data-->", data);
   return std::move(page).finish();
 }
 

@@ -4,11 +4,16 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "profiler/analysis/summary.h"
 
 namespace tally::reports {
 
 std::string render_html(const analysis::Summary& summary);
+
+// The ranks of one run in one page, which switches between them; it opens with `explained`. Where
+// all of them would make it too large, the table of ranks still has every one.
+std::string render_html(const std::vector<analysis::Summary>& ranks, size_t explained);
 
 }  // namespace tally::reports

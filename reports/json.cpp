@@ -102,20 +102,16 @@ Json flops(const analysis::Flops& f) {
           {"source", f.source}};
 }
 
-Json steps(const Summary& summary) {
-  Json out = Json::array();
-  for (const analysis::StepSummary& step : summary.steps) {
-    Json devices = Json::object();
-    for (const auto& device : step.devices) devices[device.device] = device_step(device);
-    out.push_back({{"index", step.index},
-                   {"devices", std::move(devices)},
-                   {"flops", flops(step.flops)},
-                   {"seconds", step.seconds},
-                   {"micro_steps", step.micro_steps},
-                   {"tokens", number(step.tokens)},
-                   {"detailed", step.detailed}});
-  }
-  return out;
+Json step_json(const analysis::StepSummary& step) {
+  Json devices = Json::object();
+  for (const auto& device : step.devices) devices[device.device] = device_step(device);
+  return {{"index", step.index},
+          {"devices", std::move(devices)},
+          {"flops", flops(step.flops)},
+          {"seconds", step.seconds},
+          {"micro_steps", step.micro_steps},
+          {"tokens", number(step.tokens)},
+          {"detailed", step.detailed}};
 }
 
 // Only the roles that a module holds: most hold two or three.
@@ -166,7 +162,9 @@ Json theory(const Summary& summary) {
                    {"deviation", row.expected ? number(row.deviation) : Json()},
                    {"unit", row.unit},
                    {"formula", row.formula},
-                   {"cause", row.cause}});
+                   {"cause", row.cause},
+                   {"closed_form", row.closed_form ? number(*row.closed_form) : Json()},
+                   {"closed_form_cause", row.closed_form_cause}});
   }
   return out;
 }
@@ -174,8 +172,45 @@ Json theory(const Summary& summary) {
 Json verdicts(const Summary& summary) {
   Json out = Json::array();
   for (const analysis::Verdict& v : summary.verdicts) {
+    Json remedies = Json::array();
+    for (const analysis::Remedy& r : v.remedies) {
+      remedies.push_back({{"text", r.text}, {"bytes", r.bytes}, {"cost", r.cost}});
+    }
+    out.push_back({{"kind", v.kind},
+                   {"verdict", v.verdict},
+                   {"evidence", v.evidence},
+                   {"bytes", v.bytes},
+                   {"remedies", std::move(remedies)}});
+  }
+  return out;
+}
+
+Json maybe(const std::optional<double>& value) { return value ? number(*value) : Json(); }
+
+Json utilization(const analysis::Utilization& u) {
+  return {{"device", u.device},
+          {"arithmetic", u.arithmetic},
+          {"flops_per_second", u.flops_per_second},
+          {"peak_flops_per_second", maybe(u.peak)},
+          {"memory_bytes_per_second", maybe(u.bytes_per_second)},
+          {"mfu", maybe(u.mfu)},
+          {"hfu", maybe(u.hfu)},
+          {"cause", u.cause},
+          {"roofline_cause", u.roofline_cause}};
+}
+
+Json ranks(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::RankSummary& r : summary.ranks) {
     out.push_back(
-        {{"kind", v.kind}, {"verdict", v.verdict}, {"evidence", v.evidence}, {"bytes", v.bytes}});
+        {{"rank", r.rank},
+         {"recording", r.recording},
+         {"ended", r.ended},
+         {"steps", r.steps},
+         {"device", r.device},
+         {"peak", {{"bytes", r.peak_bytes}, {"step", r.peak_step}, {"roles", roles(r.roles)}}},
+         {"seconds", r.seconds},
+         {"flops", number(r.flops)}});
   }
   return out;
 }
@@ -187,6 +222,8 @@ Json run(const Summary& summary) {
   }
   return {{"recording", summary.recording},
           {"started", summary.started},
+          {"rank", summary.rank < 0 ? Json() : Json(summary.rank)},
+          {"world_size", summary.rank < 0 ? Json() : Json(summary.world_size)},
           {"command", summary.command},
           {"torch",
            [&] {
@@ -207,6 +244,40 @@ Json run(const Summary& summary) {
             {"share", summary.overhead.share}}}};
 }
 
+// The object's members a line each, and the elements of its lists: lines that a person can read
+// and grep can find, at a third of the size of one number a line. Each element becomes text at
+// once, so that 10,000 steps do not stand in memory as trees.
+class Lines {
+ public:
+  void member(const char* key, const Json& value) {
+    begin(key);
+    out_ += text(value);
+  }
+  // `element(i)` is the i-th of `count`.
+  template <typename Element>
+  void list(const char* key, size_t count, Element element) {
+    begin(key);
+    out_ += '[';
+    for (size_t i = 0; i < count; ++i) out_ += (i ? ",\n    " : "\n    ") + text(element(i));
+    out_ += count ? "\n  ]" : "]";
+  }
+  void list(const char* key, const Json& values) {
+    list(key, values.size(), [&](size_t i) -> const Json& { return values[i]; });
+  }
+  std::string finish() && { return std::move(out_) + "\n}\n"; }
+
+ private:
+  void begin(const char* key) {
+    out_ += out_.empty() ? "{\n  " : ",\n  ";
+    out_ += text(key) + ": ";
+  }
+  // Names may be broken UTF-8, which JSON cannot hold.
+  static std::string text(const Json& value) {
+    return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+  std::string out_;
+};
+
 }  // namespace
 
 std::string render_json(const Summary& summary) {
@@ -219,27 +290,31 @@ std::string render_json(const Summary& summary) {
     metrics.push_back(
         {{"key", m.key}, {"title", m.title}, {"unit", m.unit}, {"meaning", m.meaning}});
   }
-  const Json out{{"schema", summary.schema},
-                 {"headline", summary.headline},
-                 {"run", run(summary)},
-                 {"devices", std::move(devices)},
-                 {"parameters",
-                  {{"count", summary.parameter_count},
-                   {"bytes", summary.parameter_bytes},
-                   {"trainable", summary.trainable_count}}},
-                 {"shown", summary.step().index},
-                 {"steps", steps(summary)},
-                 {"modules", modules(summary)},
-                 {"peak_blocks", peak_blocks(summary)},
-                 {"theory", theory(summary)},
-                 {"verdicts", verdicts(summary)},
-                 {"unknown",
-                  {{"unattributed_bytes", summary.unattributed_bytes},
-                   {"dropped_events", summary.dropped_events},
-                   {"notes", summary.notes}}},
-                 {"metrics", std::move(metrics)}};
-  // Names may be broken UTF-8, which JSON cannot hold.
-  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const analysis::MarkSummary* explained = summary.mark();
+  Lines out;
+  out.member("schema", summary.schema);
+  out.member("headline", summary.headline);
+  out.member("run", run(summary));
+  out.list("devices", devices);
+  out.member("parameters", {{"count", summary.parameter_count},
+                            {"bytes", summary.parameter_bytes},
+                            {"trainable", summary.trainable_count}});
+  out.member("shown", summary.step().index);
+  out.member("device", summary.device);
+  out.member("at",
+             {{"name", key(summary.at)}, {"micro_step", explained ? explained->micro_step : 0}});
+  out.list("ranks", ranks(summary));
+  out.list("steps", summary.steps.size(), [&](size_t i) { return step_json(summary.steps[i]); });
+  out.list("modules", modules(summary));
+  out.list("peak_blocks", peak_blocks(summary));
+  out.list("theory", theory(summary));
+  out.member("utilization", utilization(summary.utilization));
+  out.list("verdicts", verdicts(summary));
+  out.member("unknown", {{"unattributed_bytes", summary.unattributed_bytes},
+                         {"dropped_events", summary.dropped_events},
+                         {"notes", summary.notes}});
+  out.list("metrics", metrics);
+  return std::move(out).finish();
 }
 
 }  // namespace tally::reports

@@ -9,7 +9,7 @@
 
 namespace tally::reports {
 
-// Two spaces deep, with a line end.
+// A line for each member, and for each element of its lists.
 std::string render_json(const analysis::Summary& summary);
 
 }  // namespace tally::reports

@@ -263,12 +263,21 @@ Json Packer::meta() const {
                       {"expected", row.expected ? Json(*row.expected) : Json()},
                       {"deviation", row.deviation},
                       {"formula", row.formula},
-                      {"cause", row.cause}});
+                      {"cause", row.cause},
+                      {"closed_form", row.closed_form ? Json(*row.closed_form) : Json()},
+                      {"closed_form_cause", row.closed_form_cause}});
   }
   Json verdicts = Json::array();
   for (const analysis::Verdict& v : s_.verdicts) {
-    verdicts.push_back(
-        {{"kind", v.kind}, {"verdict", v.verdict}, {"evidence", v.evidence}, {"bytes", v.bytes}});
+    Json remedies = Json::array();
+    for (const analysis::Remedy& r : v.remedies) {
+      remedies.push_back({{"text", r.text}, {"bytes", r.bytes}, {"cost", r.cost}});
+    }
+    verdicts.push_back({{"kind", v.kind},
+                        {"verdict", v.verdict},
+                        {"evidence", v.evidence},
+                        {"bytes", v.bytes},
+                        {"remedies", std::move(remedies)}});
   }
   Json devices = Json::array();
   for (const analysis::Device& d : s_.devices) {
@@ -283,6 +292,21 @@ Json Packer::meta() const {
   for (const analysis::ModuleSummary& module : s_.modules) {
     if (!module.type.empty()) modules.push_back({module.name, module.type});
   }
+  Json ranks = Json::array();
+  for (const analysis::RankSummary& r : s_.ranks) {
+    ranks.push_back({{"rank", r.rank},
+                     {"recording", r.recording},
+                     {"ended", r.ended},
+                     {"steps", r.steps},
+                     {"device", r.device},
+                     {"peak", r.peak_bytes},
+                     {"peak_step", r.peak_step},
+                     {"roles", r.roles},
+                     {"seconds", r.seconds}});
+  }
+  const auto maybe = [](const std::optional<double>& v) { return v ? Json(*v) : Json(); };
+  const analysis::Utilization& u = s_.utilization;
+  const analysis::MarkSummary* explained = s_.mark();
   const analysis::Overhead& o = s_.overhead;
   return {{"version", kPageDataVersion},
           {"columns", columns_.directory()},
@@ -311,6 +335,20 @@ Json Packer::meta() const {
           {"optimizers", s_.optimizers},
           {"modules", modules},
           {"shown", s_.shown},
+          {"device", s_.device},
+          {"at", {{"kind", key(s_.at)}, {"micro_step", explained ? explained->micro_step : 0}}},
+          {"rank", s_.rank},
+          {"world_size", s_.world_size},
+          {"ranks", ranks},
+          {"utilization",
+           {{"device", u.device},
+            {"arithmetic", u.arithmetic},
+            {"peak", maybe(u.peak)},
+            {"bytes_per_second", maybe(u.bytes_per_second)},
+            {"mfu", maybe(u.mfu)},
+            {"hfu", maybe(u.hfu)},
+            {"cause", u.cause},
+            {"roofline_cause", u.roofline_cause}}},
           {"marks_left_out", marks_left_out_},
           {"theory", theory},
           {"verdicts", verdicts},

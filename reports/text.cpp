@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because the sections share one budget of lines.
 #include "reports/text.h"
 
 #include <algorithm>
@@ -27,6 +28,8 @@ constexpr size_t kModules = 4;
 constexpr size_t kBlocks = 3;
 constexpr size_t kWork = 4;
 constexpr size_t kNotes = 6;
+constexpr size_t kRanks = 4;
+constexpr size_t kFewest = 1;  // a list shrinks to this where the lines do not suffice
 constexpr size_t kBar = 40;
 
 // One unit for a column, so that its numbers can be compared by eye.
@@ -73,9 +76,8 @@ class Text {
  public:
   Text(const Summary& summary, const TextOptions& options)
       : s_(summary), o_(options), step_(summary.step()) {
-    for (const auto& device : step_.devices) {
-      if (!device_ || device.peak.bytes > device_->peak.bytes) device_ = &device;
-    }
+    device_ = summary.device_step();
+    mark_ = summary.mark();
   }
   std::string render();
 
@@ -96,19 +98,25 @@ class Text {
   void wrapped(const std::string& head, std::string text, size_t width);
   void run();
   void marks();
-  void peak();
+  void alive();
   void modules();
   void blocks();
   void theory();
   void flops();
+  void ranks();
+  void verdicts();
   void unknown();
+  // How much of a list is shown: less, the more the report has to say.
+  size_t at_most(size_t count) const { return std::max(kFewest, count - std::min(count, tight_)); }
 
   const Summary& s_;
   const TextOptions& o_;
   const analysis::StepSummary& step_;
   const analysis::DeviceStep* device_ = nullptr;
+  const analysis::MarkSummary* mark_ = nullptr;
   std::string out_;
   size_t spare_ = 0;
+  size_t tight_ = 0;
 };
 
 std::string Text::bar(Role role, double share) const {
@@ -128,8 +136,13 @@ void Text::run() {
   size_t detailed = 0;
   for (const auto& step : s_.steps) detailed += step.detailed;
   line("");
+  const std::string rank =
+      s_.rank < 0
+          ? ""
+          : fmt::format("rank {} of {}; ", s_.rank,
+                        s_.world_size ? s_.world_size : static_cast<int64_t>(s_.ranks.size()));
   line(fit(
-      fmt::format("Run: {} ({}; {} steps, {} in detail) {}", s_.ended, s_.started,
+      fmt::format("Run: {} ({}{}; {} steps, {} in detail) {}", s_.ended, rank, s_.started,
                   format_integer(static_cast<int64_t>(s_.steps.size())), detailed, clean(command)),
       kWidth));
   line(fmt::format(
@@ -151,8 +164,8 @@ void Text::marks() {
   const auto& all = device_->marks;
   std::vector<const analysis::MarkSummary*> shown;
   for (size_t i = 0; i < all.size(); ++i) {
-    const bool wanted =
-        all[i].mark == Mark::kPeak || all[i].mark == Mark::kOom || i + 1 == all.size();
+    const bool wanted = all[i].mark == Mark::kPeak || all[i].mark == Mark::kOom ||
+                        all[i].mark == s_.at || i + 1 == all.size();
     if (wanted || shown.size() + 2 < kMarks) shown.push_back(&all[i]);
   }
   if (shown.size() > kMarks) shown.erase(shown.begin() + kMarks - 1, shown.end() - 1);
@@ -175,10 +188,10 @@ void Text::marks() {
   }
 }
 
-void Text::peak() {
-  const auto& p = device_->peak;
-  heading(fmt::format("Alive at the peak: {} ({} bytes), {} into the step", format_bytes(p.bytes),
-                      format_integer(p.bytes), format_seconds(p.seconds)));
+void Text::alive() {
+  const auto& p = *mark_;
+  heading(fmt::format("Alive at the {}: {} ({} bytes), {} into the step", title(p.mark),
+                      format_bytes(p.bytes), format_integer(p.bytes), format_seconds(p.seconds)));
   std::vector<size_t> order;
   for (size_t role = 0; role < kRoleCount; ++role) {
     if (p.roles[role] != 0) order.push_back(role);
@@ -209,8 +222,8 @@ void Text::modules() {
   std::stable_sort(rows.begin(), rows.end(),
                    [](const auto& a, const auto& b) { return a.first > b.first; });
   if (rows.empty()) return;
-  heading(fmt::format("Largest of {} modules at the peak", rows.size()));
-  for (size_t i = 0; i < std::min(rows.size(), kModules); ++i) {
+  heading(fmt::format("Largest of {} modules at the {}", rows.size(), title(s_.at)));
+  for (size_t i = 0; i < std::min(rows.size(), at_most(kModules)); ++i) {
     const RoleBytes& bytes = rows[i].second->bytes;
     const auto most =
         static_cast<size_t>(std::max_element(bytes.begin(), bytes.end()) - bytes.begin());
@@ -226,9 +239,9 @@ void Text::modules() {
 }
 
 void Text::blocks() {
-  if (device_->peak_blocks.empty()) return;
+  if (device_->peak_blocks.empty() || s_.at != Mark::kPeak) return;
   line(bold("Largest blocks"));
-  for (size_t i = 0; i < std::min(device_->peak_blocks.size(), kBlocks); ++i) {
+  for (size_t i = 0; i < std::min(device_->peak_blocks.size(), at_most(kBlocks)); ++i) {
     const auto& b = device_->peak_blocks[i];
     const std::string name = !b.name.empty() ? b.name : b.module + " " + b.op;
     line(fit(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46) +
@@ -239,7 +252,10 @@ void Text::blocks() {
 
 // Each cause has a line; the longer ones are wrapped while the report has lines to spare.
 void Text::theory() {
-  heading("Measured against theory");
+  const bool has_closed_form = std::any_of(s_.theory.begin(), s_.theory.end(),
+                                           [](const auto& row) { return row.closed_form; });
+  heading(fit("Measured against theory", 25) +
+          (has_closed_form ? "   by rules    deviation  closed form" : ""));
   for (const analysis::TheoryRow& row : s_.theory) {
     const bool bytes = row.unit == "bytes";
     const auto number = [bytes](double value) {
@@ -259,9 +275,15 @@ void Text::theory() {
         deviation = fmt::format("{:+.2f} %", percent_off);
       }
     }
-    wrapped(fit(row.title, 17) + fit(number(row.measured), 12, true) + fit(expected, 12, true) +
-                fit(deviation, 11, true) + "  ",
-            clean(row.cause), 46);
+    std::string head = fit(row.title, 17) + fit(number(row.measured), 12, true) +
+                       fit(expected, 12, true) + fit(deviation, 11, true) + "  ";
+    if (has_closed_form) {
+      head += fit(row.closed_form ? number(*row.closed_form) : "-", 11, true) + "  ";
+    }
+    wrapped(head, clean(row.cause), has_closed_form ? 33 : 46);
+  }
+  if (!has_closed_form && !s_.theory.empty()) {
+    wrapped("closed form: ", clean(s_.theory.front().closed_form_cause), kWidth - 13);
   }
 }
 
@@ -280,17 +302,23 @@ void Text::flops() {
   heading(fit(fmt::format("FLOPs: {}{}; element-wise {}", format_flops(f.total()), parts,
                           format_flops(f.elementwise)),
               kWidth));
+  const analysis::Utilization& u = s_.utilization;
+  const std::string rate = format_flops(u.flops_per_second) + "/s";
+  const std::string used =
+      u.mfu ? fmt::format("{}: MFU {:.1f} %, HFU {:.1f} % ", rate, 100 * *u.mfu, 100 * *u.hfu)
+            : rate + "; MFU, HFU: ";
+  wrapped(used, clean(u.cause), kWidth - length(used));
   std::map<std::string, double> by_module, by_operator;
   for (const analysis::OperatorRow& row : step_.operators) {
     by_module[row.module] += row.flops;
     by_operator[row.op] += row.flops;
   }
-  const auto sorted = [](const std::map<std::string, double>& sums) {
+  const auto sorted = [this](const std::map<std::string, double>& sums) {
     std::vector<std::pair<std::string, double>> rows(sums.begin(), sums.end());
     std::erase_if(rows, [](const auto& row) { return row.second <= 0; });
     std::stable_sort(rows.begin(), rows.end(),
                      [](const auto& a, const auto& b) { return a.second > b.second; });
-    rows.resize(std::min(rows.size(), kWork));
+    rows.resize(std::min(rows.size(), at_most(kWork)));
     return rows;
   };
   const auto left = sorted(by_module);
@@ -307,18 +335,60 @@ void Text::flops() {
   }
 }
 
+// The highest, the lowest, and those between in their order while there are lines.
+void Text::ranks() {
+  if (s_.ranks.empty()) return;
+  int64_t most = 1;
+  std::vector<const analysis::RankSummary*> rows;
+  for (const auto& r : s_.ranks) {
+    most = std::max(most, r.peak_bytes);
+    rows.push_back(&r);
+  }
+  heading(fmt::format("Peaks of {} ranks", rows.size()));
+  const auto by_peak = [](const auto* a, const auto* b) { return a->peak_bytes > b->peak_bytes; };
+  if (rows.size() > at_most(kRanks)) {
+    std::stable_sort(rows.begin(), rows.end(), by_peak);
+    rows.erase(rows.begin() + static_cast<std::ptrdiff_t>(at_most(kRanks)) - 1, rows.end() - 1);
+  }
+  for (const auto* r : rows) {
+    const auto role =
+        static_cast<Role>(std::max_element(r->roles.begin(), r->roles.end()) - r->roles.begin());
+    line(fmt::format("{}{} {}{}{}", fit(fmt::format("rank {}", r->rank), 25),
+                     bar(role, static_cast<double>(r->peak_bytes) / static_cast<double>(most)),
+                     fit(format_bytes(r->peak_bytes), 14, true),
+                     fit(format_seconds(r->seconds), 11, true), " a step"));
+  }
+  if (rows.size() < s_.ranks.size()) {
+    line(fmt::format("... and {} ranks between", s_.ranks.size() - rows.size()));
+  }
+}
+
+// What has something to say: a judgement that found nothing stands in the page and in JSON.
+void Text::verdicts() {
+  bool first = true;
+  for (const analysis::Verdict& v : s_.verdicts) {
+    const bool quiet = v.kind == "leak" || v.kind == "rank_imbalance";
+    if (quiet && v.bytes == 0) continue;
+    if (first) heading("Verdicts");
+    first = false;
+    std::string text = v.verdict;
+    for (const std::string& evidence : v.evidence) text += "; " + evidence;
+    for (const analysis::Remedy& r : v.remedies) {
+      text += "; " + r.text;
+      if (r.bytes) text += " saves " + format_bytes(r.bytes);
+      if (!r.cost.empty()) text += " for " + r.cost;
+    }
+    wrapped("- " + clean(v.kind) + ": ", clean(text), kWidth - 4 - length(clean(v.kind)));
+  }
+}
+
 void Text::unknown() {
   std::vector<std::string> lines;
-  for (const analysis::Verdict& v : s_.verdicts) {
-    if (v.bytes == 0) continue;
-    std::string text = v.kind + " " + v.verdict;
-    for (const std::string& evidence : v.evidence) text += "; " + evidence;
-    lines.push_back(text);
-  }
   heading("What this report does not know");
   lines.insert(lines.end(), s_.notes.begin(), s_.notes.end());
   if (lines.empty()) lines.emplace_back("Nothing is open: every byte at every mark has a role.");
-  const size_t shown = lines.size() > kNotes ? kNotes - 1 : lines.size();
+  const size_t room = at_most(kNotes);
+  const size_t shown = lines.size() > room ? room - 1 : lines.size();
   for (size_t i = 0; i < shown; ++i) wrapped("- ", clean(lines[i]), kWidth - 2);
   if (shown < lines.size())
     line(fmt::format("- and {} more (see --format json)", lines.size() - shown));
@@ -340,24 +410,29 @@ void Text::wrapped(const std::string& head, std::string text, size_t width) {
 }
 
 std::string Text::render() {
-  const auto draw = [this](size_t spare) {
+  const auto draw = [this](size_t tight, size_t spare) {
     out_.clear();
+    tight_ = tight;
     spare_ = spare;
     line(bold(clean(s_.headline)));
     run();
     if (device_) {
       marks();
-      peak();
+      alive();
       modules();
       blocks();
     }
     theory();
     flops();
+    ranks();
+    verdicts();
     unknown();
     return static_cast<size_t>(std::count(out_.begin(), out_.end(), '\n'));
   };
-  const size_t lines = draw(0);
-  if (lines < kLines) draw(kLines - lines);
+  size_t tight = 0;
+  size_t lines = draw(tight, 0);
+  while (lines > kLines && tight < kNotes) lines = draw(++tight, 0);
+  if (lines < kLines) draw(tight, kLines - lines);
   return out_;
 }
 

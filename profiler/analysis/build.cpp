@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "profiler/analysis/parts.h"
 #include "profiler/core/error.h"
@@ -27,6 +28,7 @@ class Builder {
   DeviceStep device(const DeviceBooks& books, bool in_detail) const;
   StepSummary step(const recording::RecordedStep& recorded, bool in_detail) const;
   size_t choose(const SummaryOptions& options) const;
+  void choose_books(const SummaryOptions& options, Summary* summary) const;
   void fill_run(Summary* summary) const;
   void fill_modules(Summary* summary) const;
 
@@ -109,6 +111,7 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
   const StepBooks& books = recorded.books;
   StepSummary out;
   out.index = books.index;
+  out.start_seconds = static_cast<double>(books.start_ns) * kNano;
   out.seconds = static_cast<double>(books.duration_ns) * kNano;
   out.micro_steps = books.micro_steps;
   out.detailed = books.detailed;
@@ -173,6 +176,9 @@ void Builder::fill_run(Summary* summary) const {
   const RunInfo& info = run_.info;
   summary->recording = run_.path;
   summary->started = run_.started;
+  summary->start_unix_ns = run_.start_unix_ns;
+  summary->rank = info.rank;
+  summary->world_size = info.world_size;
   summary->command = info.command;
   summary->ended = run_.end.ended;
   summary->versions = info.versions;
@@ -215,8 +221,8 @@ void Builder::fill_modules(Summary* summary) const {
   };
   for (const ModuleInfo& info : run_.info.modules) module(text(info.name)).type = text(info.type);
   const StepSummary& shown = summary->step();
-  if (const DeviceStep* device = main_device(shown)) {
-    for (const Cell& cell : device->peak.cells) {
+  if (const MarkSummary* mark = summary->mark()) {
+    for (const Cell& cell : mark->cells) {
       module(cell.module).bytes[static_cast<size_t>(cell.role)] += cell.bytes;
     }
   }
@@ -236,7 +242,7 @@ std::string place(const MarkSummary& peak) {
 
 std::string headline(const Summary& summary) {
   const StepSummary& step = summary.step();
-  const DeviceStep* device = main_device(step);
+  const DeviceStep* device = summary.device_step();
   if (!device) return fmt::format("Step {} has no books of memory.", step.index);
   const MarkSummary& peak = device->peak;
   std::string sentence =
@@ -254,14 +260,42 @@ std::string headline(const Summary& summary) {
     // As in the table: the measured against theory. 0 only for an exact match; a deviation that
     // rounds to it is said to be small.
     const double percent = 100 * row.deviation / *row.expected;
-    const std::string deviation =
-        row.deviation == 0         ? "exact"
-        : std::abs(percent) < 0.05 ? "measured: less than 0.1 % off"
-                                   : fmt::format("measured: {:+.1f} %", percent);
+    const std::string deviation = row.deviation == 0 ? "exact"
+                                  : std::abs(percent) < 0.05
+                                      ? "measured: less than 0.1 % off"
+                                      : fmt::format("measured: {:+.1f} %", percent);
     sentence +=
         fmt::format(" Theory says {} ({}).", format_bytes(std::llround(*row.expected)), deviation);
   }
   return sentence;
+}
+
+// Sets the device and the mark that are explained; throws when the step does not have them.
+void Builder::choose_books(const SummaryOptions& options, Summary* summary) const {
+  const StepSummary& step = summary->step();
+  const DeviceStep* highest = main_device(step);
+  summary->device = !options.device.empty() ? options.device : highest ? highest->device : "";
+  const DeviceStep* device = summary->device_step();
+  if (!options.device.empty() && !device) {
+    std::string known;
+    for (const DeviceStep& d : step.devices) known += (known.empty() ? "" : ", ") + d.device;
+    throw Error("step {} of {} has no device '{}'; it has {}", step.index, run_.path,
+                options.device, known.empty() ? "none" : known);
+  }
+  summary->at = options.at;
+  if (options.at == Mark::kPeak || summary->mark()) return;
+  std::vector<std::string> known;
+  if (device) {
+    for (const MarkSummary& m : device->marks) {
+      const std::string name(key(m.mark));
+      if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
+    }
+  }
+  throw Error("step {} of {} has no mark '{}'; its marks are {}{}", step.index, run_.path,
+              key(options.at), known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")),
+              options.at == Mark::kOom
+                  ? ": no allocation failed in it, and the budget was not crossed"
+                  : "");
 }
 
 Summary Builder::build(const SummaryOptions& options) {
@@ -274,11 +308,14 @@ Summary Builder::build(const SummaryOptions& options) {
     summary.steps.push_back(
         step(recorded, recorded.full && (recorded.books.detailed || i == summary.shown)));
   }
+  choose_books(options, &summary);
   fill_modules(&summary);
-  if (const DeviceStep* device = main_device(summary.step())) {
+  if (const DeviceStep* device = summary.device_step()) {
     summary.unattributed_bytes = device->peak.roles[static_cast<size_t>(Role::kUnattributed)];
   }
   summary.theory = theory_rows(run_, summary);
+  add_closed_forms(run_, options.model, summary, &summary.theory);
+  summary.utilization = utilization(run_, summary);
   summary.verdicts = verdicts(summary);
   summary.notes = notes(run_, summary);
   summary.headline = headline(summary);
@@ -292,6 +329,24 @@ const DeviceStep* main_device(const StepSummary& step) {
       step.devices.begin(), step.devices.end(),
       [](const DeviceStep& a, const DeviceStep& b) { return a.peak.bytes < b.peak.bytes; });
   return highest == step.devices.end() ? nullptr : &*highest;
+}
+
+const DeviceStep* Summary::device_step() const {
+  for (const DeviceStep& d : step().devices) {
+    if (d.device == device) return &d;
+  }
+  return nullptr;
+}
+
+const MarkSummary* Summary::mark() const {
+  const DeviceStep* d = device_step();
+  if (!d) return nullptr;
+  if (at == Mark::kPeak) return &d->peak;
+  const MarkSummary* fullest = nullptr;
+  for (const MarkSummary& m : d->marks) {
+    if (m.mark == at && (!fullest || m.bytes > fullest->bytes)) fullest = &m;
+  }
+  return fullest;
 }
 
 std::string count_of(int64_t count, const std::string& what) {

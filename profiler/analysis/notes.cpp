@@ -75,7 +75,7 @@ void add_books(const recording::Run& run, const Summary& summary, std::vector<st
 }
 
 void add_inferred(const Summary& summary, std::vector<std::string>* notes) {
-  const DeviceStep* device = main_device(summary.step());
+  const DeviceStep* device = summary.device_step();
   if (!device) return;
   int64_t inferred = 0;
   for (const Cell& cell : device->peak.cells) {

@@ -12,10 +12,17 @@
 namespace tally::analysis {
 
 std::vector<TheoryRow> theory_rows(const recording::Run& run, const Summary& summary);
+// Fills what the rows say of the closed forms.
+void add_closed_forms(const recording::Run& run, const std::string& model, const Summary& summary,
+                      std::vector<TheoryRow>* rows);
+Utilization utilization(const recording::Run& run, const Summary& summary);
+// Of one recording, as a row of the table of ranks.
+RankSummary rank_row(const Summary& summary);
+Verdict rank_verdict(const std::vector<RankSummary>& ranks);
 std::vector<Verdict> verdicts(const Summary& summary);
 std::vector<std::string> notes(const recording::Run& run, const Summary& summary);
 
-// The device of the step with the highest peak: the one that a report is about. Null: none.
+// The device of the step with the highest peak. Null: none.
 const DeviceStep* main_device(const StepSummary& step);
 // "1 parameter", "3 parameters"
 std::string count_of(int64_t count, const std::string& what);

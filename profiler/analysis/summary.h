@@ -84,9 +84,9 @@ struct BlockRow {
 struct DeviceStep {
   std::string device;  // "cpu"
   MarkSummary peak;
-  std::vector<MarkSummary> marks;        // all, the peak among them, in the order of time
-  std::vector<TimelinePoint> timeline;   // empty unless this step is shown in detail
-  std::vector<BlockRow> peak_blocks;     // only where the recording kept them
+  std::vector<MarkSummary> marks;       // all, the peak among them, in the order of time
+  std::vector<TimelinePoint> timeline;  // empty unless this step is shown in detail
+  std::vector<BlockRow> peak_blocks;    // only where the recording kept them
   int64_t forward_temporary_peak = 0;
   int64_t backward_temporary_peak = 0;
   int64_t optimizer_temporary_peak = 0;
@@ -109,6 +109,7 @@ struct Flops {
 
 struct StepSummary {
   uint64_t index = 0;
+  double start_seconds = 0;  // since the run began
   double seconds = 0;
   int micro_steps = 0;
   bool detailed = false;
@@ -122,20 +123,30 @@ struct StepSummary {
 struct ModuleSummary {
   std::string name;
   std::string type;
-  RoleBytes bytes{};   // at the peak of the step shown
-  Flops flops;         // of the step shown
+  RoleBytes bytes{};  // at the mark explained
+  Flops flops;        // of the step shown
   double seconds = 0;
 };
 
 struct TheoryRow {
-  std::string key;    // "gradient"
+  std::string key;  // "gradient"
   std::string title;
   std::string unit = "bytes";  // or "FLOP"
   double measured = 0;
   std::optional<double> expected;
   double deviation = 0;  // measured - expected
   std::string formula;
-  std::string cause;     // of the deviation, or why there is no expectation; never empty
+  std::string cause;  // of the deviation, or why there is no expectation; never empty
+  // The same from the model's configuration alone (profiler/estimate).
+  std::optional<double> closed_form;
+  std::string closed_form_cause;  // its formula, or why there is none; never empty
+};
+
+// What would change a verdict: "checkpoint every block", what it saves, what it costs.
+struct Remedy {
+  std::string text;
+  int64_t bytes = 0;  // saved at the peak; 0: not known
+  std::string cost;   // "+31 % FLOPs"; "": none
 };
 
 struct Verdict {
@@ -143,6 +154,7 @@ struct Verdict {
   std::string verdict;
   std::vector<std::string> evidence;
   int64_t bytes = 0;
+  std::vector<Remedy> remedies = {};
 };
 
 struct Device {
@@ -161,16 +173,44 @@ struct Overhead {
   double seconds = 0;             // in hooks, on the program's threads
   double bookkeeper_seconds = 0;  // on the profiler's own thread
   int64_t bytes = 0;
-  double share = 0;               // of the time of the recorded steps
+  double share = 0;  // of the time of the recorded steps
+};
+
+// One process of a distributed run.
+struct RankSummary {
+  int64_t rank = 0;
+  std::string recording;
+  std::string ended;
+  size_t steps = 0;
+  std::string device;      // of the highest peak
+  int64_t peak_bytes = 0;  // the highest of its run
+  uint64_t peak_step = 0;
+  RoleBytes roles{};   // at that peak
+  double seconds = 0;  // a step, median without the first
+  double flops = 0;    // of the step with the peak
+};
+
+// How much of the device's arithmetic the step used.
+struct Utilization {
+  std::string device;                      // as the table of devices calls it; "": not in it
+  std::string arithmetic;                  // "fp32": the type of the parameters
+  double flops_per_second = 0;             // counted, of the step shown
+  std::optional<double> peak;              // FLOP/s that the device can do
+  std::optional<double> bytes_per_second;  // that its memory can do
+  std::optional<double> mfu;               // model FLOPs (without recomputation) of the peak
+  std::optional<double> hfu;               // all counted FLOPs of the peak
+  std::string cause;                       // what the peak is of, or why there is none; never empty
+  std::string roofline_cause;              // why there are no bytes moved; never empty
 };
 
 struct Summary {
   int schema = 1;
   // run
-  std::string recording;  // path
-  std::string started;    // ISO 8601, UTC
+  std::string recording;      // path
+  std::string started;        // ISO 8601, UTC
+  int64_t start_unix_ns = 0;  // the same, to the nanosecond; 0: not recorded
   std::vector<std::string> command;
-  std::string ended;      // clean | exception | killed | running
+  std::string ended;  // clean | exception | killed | running
   std::vector<std::pair<std::string, std::string>> versions;
   std::vector<std::pair<std::string, std::string>> options;
   Overhead overhead;
@@ -184,17 +224,26 @@ struct Summary {
   // steps
   std::vector<StepSummary> steps;  // all; timelines and operators only of those kept in detail
   size_t shown = 0;                // index into steps: the one the report explains
-  std::vector<ModuleSummary> modules;   // of the step shown
-  std::vector<TheoryRow> theory;        // of the step shown
+  std::string device;              // the one it explains: "cpu"; "": the step has no books
+  Mark at = Mark::kPeak;           // the mark whose books it explains
+  // of a distributed run
+  int64_t rank = -1;  // of this recording; -1: it was alone
+  int64_t world_size = 0;
+  std::vector<RankSummary> ranks;      // of all recordings given, in their order; empty for one
+  std::vector<ModuleSummary> modules;  // of the step shown, bytes at the mark explained
+  std::vector<TheoryRow> theory;       // of the step shown
+  Utilization utilization;             // of the step shown
   std::vector<Verdict> verdicts;
   // what the report does not know
   int64_t unattributed_bytes = 0;  // at the peak of the step shown
   uint64_t dropped_events = 0;
   std::vector<std::string> notes;  // sentences
 
-  std::string headline;            // "Peak 1.64 GiB in step 3, backward of h.11.mlp; 64 % activations."
+  std::string headline;  // "Peak 1.64 GiB in step 3, backward of h.11.mlp; 64 % activations."
 
   const StepSummary& step() const { return steps.at(shown); }
+  const DeviceStep* device_step() const;  // of the device explained; null: no books
+  const MarkSummary* mark() const;        // explained: of several of its kind the fullest
 };
 
 }  // namespace tally::analysis

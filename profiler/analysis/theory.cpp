@@ -44,7 +44,7 @@ TheoryRow named(const std::string& key, const std::string& title) {
 class Theory {
  public:
   Theory(const recording::Run& run, const Summary& summary)
-      : run_(run), summary_(summary), step_(summary.step()), device_(main_device(step_)) {}
+      : run_(run), summary_(summary), step_(summary.step()), device_(summary.device_step()) {}
 
   std::vector<TheoryRow> rows();
 

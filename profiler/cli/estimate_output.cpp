@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "profiler/core/csv.h"
 #include "profiler/core/units.h"
 
 namespace tally::cli {
@@ -95,16 +96,6 @@ void JsonText::value(bool flag) {
 void JsonText::null() {
   separate();
   out_ += "null";
-}
-
-std::string csv_cell(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string cell = "\"";
-  for (const char c : text) {
-    if (c == '"') cell += '"';
-    cell += c;
-  }
-  return cell + "\"";
 }
 
 std::string grouped(Integer value) {

@@ -59,7 +59,6 @@ class JsonText {
   bool after_key_ = false;
 };
 
-std::string csv_cell(const std::string& text);
 std::string grouped(estimate::Integer value);  // "65,285,660,672"
 
 std::string estimate_text(const estimate::Estimate& estimate, bool explain);

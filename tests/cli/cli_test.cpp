@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tests/support/synthetic_run.h"
 #include "tests/support/temporary_folder.h"
@@ -84,6 +85,80 @@ TEST_F(Cli, ReportsAsTextByDefault) {
   EXPECT_THAT(torchtally({"report", good_, "--step", "0"}).out, HasSubstr(" in step 0, optimizer"));
 }
 
+TEST_F(Cli, ReportsAsCsvWhoseRowsAddUp) {
+  const Outcome outcome = torchtally({"report", good_, "--format", "csv"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.out, StartsWith("rank,step,device,mark,micro_step,role,module,operator,name,"
+                                      "dtype,shape,phase,saved,count,bytes,source\n"));
+  // No quoted cell of this run has a comma behind the bytes.
+  int64_t bytes = 0;
+  size_t rows = 0;
+  std::istringstream lines(outcome.out);
+  std::string line;
+  std::getline(lines, line);
+  for (; std::getline(lines, line); ++rows) {
+    const size_t end = line.rfind(',');
+    bytes += std::stoll(line.substr(line.rfind(',', end - 1) + 1));
+  }
+  EXPECT_GT(rows, 50u);
+  EXPECT_EQ(bytes, 10022020) << "the peak";
+  EXPECT_THAT(outcome.out, HasSubstr("\n,1,cpu,peak,0,input,,aten::stack,,float32,\"[2, 64]\",data,"
+                                     "0,1,1024,train_gpt.cpp:42\n"));
+  EXPECT_THAT(torchtally({"report", good_, "--at", "end", "--format", "csv"}).out,
+              HasSubstr("\n,1,cpu,end,0,optimizer_state,"));
+}
+
+TEST_F(Cli, ExplainsTheMarkTheDeviceAndTheRankThatAreAskedFor) {
+  EXPECT_THAT(torchtally({"report", good_, "--at", "forward-edge"}).out,
+              HasSubstr("Alive at the forward edge: 9.0 MiB"));
+  EXPECT_EQ(json::parse(torchtally({"report", good_, "--at", "forward_edge", "--format", "json"})
+                            .out)["at"]["name"],
+            "forward_edge");
+  expect_sentence({"report", good_, "--at", "noon"},
+                  "--at noon is no mark; the marks are peak, forward-edge, backward-end, start, "
+                  "end, oom");
+  expect_sentence({"report", good_, "--at", "oom"},
+                  "step 1 of " + good_ +
+                      " has no mark 'oom'; its marks are start, forward_edge, "
+                      "peak, backward_end, end: no allocation failed in it, and the budget was not "
+                      "crossed");
+  EXPECT_EQ(torchtally({"report", good_, "--device", "cpu"}).code, 0);
+  expect_sentence({"report", good_, "--device", "cuda:0"},
+                  "step 1 of " + good_ + " has no device 'cuda:0'; it has cpu");
+  expect_sentence({"report", good_, "--rank", "1"},
+                  "no recording of rank 1 was given; there is only rank 0");
+  expect_sentence({"report", good_, good_}, good_ + " was given twice");
+}
+
+TEST_F(Cli, ReportsTheRanksOfARun) {
+  std::vector<std::string> arguments{"report"};
+  for (int rank = 0; rank < 3; ++rank) {
+    test::SyntheticOptions options;
+    options.batch = rank == 1 ? 4 : 2;
+    test::SyntheticRun run = test::make_synthetic_run(options);
+    run.info.rank = rank;
+    run.info.world_size = 3;
+    arguments.push_back(folder_ / ("rank" + std::to_string(rank) + ".tally"));
+    test::write_recording(run, arguments.back());
+  }
+  const Outcome text = torchtally(arguments);
+  EXPECT_EQ(text.code, 0);
+  EXPECT_THAT(text.out, HasSubstr("Run: clean (rank 1 of 3;"));
+  EXPECT_THAT(text.out, HasSubstr("Peaks of 3 ranks\nrank 0  "));
+  EXPECT_THAT(text.out, HasSubstr("- rank_imbalance: uneven: rank 1 peaks at "));
+  arguments.insert(arguments.end(), {"--rank", "2", "--format", "json"});
+  const json summary = json::parse(torchtally(arguments).out);
+  EXPECT_EQ(summary["run"]["rank"], 2);
+  EXPECT_EQ(summary["ranks"].size(), 3u);
+  EXPECT_EQ(summary["ranks"][2]["peak"]["bytes"],
+            summary["steps"][1]["devices"]["cpu"]["peak"]["bytes"]);
+  arguments.back() = "html";
+  const std::string page = torchtally(arguments).out;
+  for (const char* id : {"id=\"tally-meta\"", "id=\"tally-meta-0\"", "id=\"tally-meta-1\""}) {
+    EXPECT_THAT(page, HasSubstr(id));
+  }
+}
+
 TEST_F(Cli, WritesTheFormatThatTheNameSays) {
   EXPECT_EQ(torchtally({"report", good_, "-o", folder_ / "r.json"}).code, 0);
   EXPECT_EQ(json::parse(test::read_bytes(folder_ / "r.json"))["run"]["ended"], "clean");
@@ -118,7 +193,7 @@ TEST_F(Cli, EveryVerbHasHelpWithExamples) {
 TEST_F(Cli, WrongUseIsOneSentence) {
   expect_sentence({"frobnicate"},
                   "the following argument was not expected: frobnicate; see 'torchtally --help'");
-  expect_sentence({"report"}, "recording is required; see 'torchtally report --help'");
+  expect_sentence({"report"}, "recordings is required; see 'torchtally report --help'");
   expect_sentence(
       {"report", good_, "--frob"},
       "the following argument was not expected: --frob; see 'torchtally report --help'");
@@ -127,7 +202,7 @@ TEST_F(Cli, WrongUseIsOneSentence) {
   expect_sentence({"report", good_, "--step", "-1"},
                   "--step: '-1' is no number of a step; see 'torchtally report --help'");
   expect_sentence({"report", good_, "--format", "pdf"},
-                  "--format: pdf not in {text,json,html}; see 'torchtally report --help'");
+                  "--format: pdf not in {text,json,csv,html}; see 'torchtally report --help'");
   expect_sentence({"report", good_, "--step", "9"},
                   good_ + " has no step 9: it holds 4 steps, 0 to 3");
 }

@@ -89,7 +89,7 @@ TEST(TextReport, ManyMarksAreFoldedButThePeakAndTheEndStay) {
   EXPECT_THAT(out, HasSubstr("\npeak "));
   EXPECT_THAT(out, HasSubstr("\nend "));
   EXPECT_THAT(out, HasSubstr(" more marks\n"));
-  EXPECT_THAT(out, HasSubstr("leak suspected"));
+  EXPECT_THAT(out, HasSubstr("- leak: suspected"));
   EXPECT_THAT(out, HasSubstr("The process was killed"));
 }
 

@@ -248,8 +248,10 @@ void Player::linear(const Module& m, std::vector<int>* kept) {
 void Player::forward(int micro_step) {
   begin(Phase::kData, micro_step);
   module_ = "";
-  inputs_.push_back(alloc(Role::kInput, 8 * tokens(), "aten::stack"));
-  inputs_.push_back(alloc(Role::kInput, 8 * tokens(), "aten::stack"));
+  const std::string shape = fmt::format("[{}, {}]", o_.batch, sequence_);
+  for (int i = 0; i < 2; ++i) {  // tokens and targets
+    inputs_.push_back(alloc(Role::kInput, 8 * tokens(), "aten::stack", shape));
+  }
   begin(Phase::kForward, micro_step);
   const auto elements = static_cast<double>(tokens() * o_.width);
   for (const Module& m : modules_) {

@@ -134,6 +134,7 @@ Summary everything() {
     }
     step.phases = phases;
   }
+  summary.device = "cuda:0";
   summary.unattributed_bytes = int64_t{150} << 20;
   summary.headline =
       "Peak 1.64 GiB in step 1, backward of h.3.mlp; 64 % activations. Theory says 1.63 GiB "

@@ -7,13 +7,11 @@
 #include <array>
 #include <ctime>
 #include <filesystem>
-#include <mutex>
-#include <set>
-#include <system_error>
 
 #include "profiler/recording/blob_store.h"
 #include "profiler/recording/books_codec.h"
 #include "profiler/recording/open.h"
+#include "profiler/recording/path_claim.h"
 #include "profiler/recording/schema.h"
 
 namespace tally::recording {
@@ -24,49 +22,6 @@ namespace {
 constexpr size_t kTimelinePoints = 600;
 constexpr size_t kFewestPoints = 100;
 constexpr size_t kTimelineBytes = 8 << 10;
-
-// The paths that this process is recording to.
-class OpenPaths {
- public:
-  bool add(const std::string& path) {
-    const std::lock_guard lock(mutex_);
-    return paths_.insert(path).second;
-  }
-  void remove(const std::string& path) {
-    const std::lock_guard lock(mutex_);
-    paths_.erase(path);
-  }
-  static OpenPaths& instance() {
-    static auto* paths = new OpenPaths;  // never destroyed: writers may outlive statics
-    return *paths;
-  }
-
- private:
-  std::mutex mutex_;
-  std::set<std::string> paths_;
-};
-
-// Takes the path, or throws; gives it back.
-class PathClaim {
- public:
-  explicit PathClaim(const std::string& path) : path_(normal(path)) {
-    if (!OpenPaths::instance().add(path_)) {
-      throw Error("cannot record to {}: this process is recording to it already", path);
-    }
-  }
-  ~PathClaim() { OpenPaths::instance().remove(path_); }
-  PathClaim(const PathClaim&) = delete;
-  PathClaim& operator=(const PathClaim&) = delete;
-
- private:
-  static std::string normal(const std::string& path) {
-    std::error_code error;
-    const auto whole = std::filesystem::absolute(path, error);
-    const auto canonical = std::filesystem::weakly_canonical(whole, error);
-    return error ? whole.string() : canonical.string();
-  }
-  std::string path_;
-};
 
 int64_t unix_now_ns() {
   timespec now{};

@@ -130,6 +130,17 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
                              row.torch_flops, row.elementwise_flops,
                              static_cast<double>(row.nanoseconds) * kNano});
   }
+  for (const tally::RegionRow& r : books.regions) {
+    out.regions.push_back({r.micro_step, text(r.module), text(r.node), r.kept_bytes, r.avoided_bytes,
+                           r.flops, static_cast<double>(r.nanoseconds) * kNano, r.begin_bytes,
+                           r.peak_bytes});
+  }
+  for (const tally::UnitRow& u : books.units) {
+    out.units.push_back({text(u.unit), u.micro_step, u.activation_bytes, u.output_bytes,
+                         static_cast<double>(u.forward_end_ns) * kNano,
+                         static_cast<double>(u.backward_begin_ns) * kNano,
+                         static_cast<double>(u.backward_end_ns) * kNano});
+  }
   return out;
 }
 
@@ -316,7 +327,7 @@ Summary Builder::build(const SummaryOptions& options) {
   summary.theory = theory_rows(run_, summary);
   add_closed_forms(run_, options.model, summary, &summary.theory);
   summary.utilization = utilization(run_, summary);
-  summary.verdicts = verdicts(summary);
+  summary.verdicts = verdicts(run_, summary);
   summary.notes = notes(run_, summary);
   summary.headline = headline(summary);
   return summary;

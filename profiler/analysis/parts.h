@@ -3,6 +3,7 @@
 // it is built: steps, shown and modules come first.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,10 @@ Utilization utilization(const recording::Run& run, const Summary& summary);
 // Of one recording, as a row of the table of ranks.
 RankSummary rank_row(const Summary& summary);
 Verdict rank_verdict(const std::vector<RankSummary>& ranks);
-std::vector<Verdict> verdicts(const Summary& summary);
+std::vector<Verdict> verdicts(const recording::Run& run, const Summary& summary);
+// Of the step shown, one card each; nothing where there is nothing to judge.
+std::optional<Verdict> checkpointing_verdict(const recording::Run& run, const Summary& summary);
+std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Summary& summary);
 std::vector<std::string> notes(const recording::Run& run, const Summary& summary);
 
 // The device of the step with the highest peak. Null: none.

@@ -66,6 +66,29 @@ struct OperatorRow {
   double seconds = 0;
 };
 
+// A checkpointed region, and what a repeated block holds for its backward pass: see
+// profiler/ledger/books.h. Seconds are since the step began.
+struct RegionRow {
+  int micro_step = 0;
+  std::string module;
+  std::string node;
+  int64_t kept_bytes = 0;
+  int64_t avoided_bytes = 0;
+  double flops = 0;
+  double seconds = 0;  // of the recomputation
+  int64_t begin_bytes = 0;
+  int64_t peak_bytes = 0;
+};
+struct UnitRow {
+  std::string unit;
+  int micro_step = 0;
+  int64_t activation_bytes = 0;
+  int64_t output_bytes = 0;
+  double forward_end = 0;  // these three: 0 when not seen
+  double backward_begin = 0;
+  double backward_end = 0;
+};
+
 struct BlockRow {
   int64_t bytes = 0;  // of one block
   uint32_t count = 1;
@@ -118,6 +141,8 @@ struct StepSummary {
   Flops flops;
   std::vector<PhaseSpan> phases;
   std::vector<OperatorRow> operators;  // of shown steps
+  std::vector<RegionRow> regions;      // of detailed steps, as the units
+  std::vector<UnitRow> units;
 };
 
 struct ModuleSummary {

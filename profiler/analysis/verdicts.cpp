@@ -121,6 +121,12 @@ Verdict leak(const Summary& summary) {
 
 }  // namespace
 
-std::vector<Verdict> verdicts(const Summary& summary) { return {leak(summary)}; }
+std::vector<Verdict> verdicts(const recording::Run& run, const Summary& summary) {
+  std::vector<Verdict> all;
+  if (auto verdict = checkpointing_verdict(run, summary)) all.push_back(std::move(*verdict));
+  if (auto verdict = accumulation_verdict(run, summary)) all.push_back(std::move(*verdict));
+  all.push_back(leak(summary));
+  return all;
+}
 
 }  // namespace tally::analysis

@@ -16,7 +16,7 @@ const titles: Record<string, string> = {
 /** The sentence begins with its verdict: "suspected: ...", "not judged: ...", "no growth: ...". */
 function toneOf({ verdict, kind }: Verdict): Tone {
   if (/^(not |no (?:steps|data)|unknown)/.test(verdict)) return 'open';
-  if (/^(suspected|failed|broken|does not|wrong)/.test(verdict) || kind === 'oom') return 'bad';
+  if (/^(suspected|failed|broken|does not|wrong|pays little|keeps|recomputes|never|carries|holds|grows)/.test(verdict) || kind === 'oom') return 'bad';
   return 'good';
 }
 const glyphs: Record<Tone, string> = { good: '✓', bad: '!', open: '?' };

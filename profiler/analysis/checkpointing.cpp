@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// Is activation checkpointing paying, and where would it? Of the step shown.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "profiler/analysis/counterfactual.h"
+#include "profiler/analysis/parts.h"
+#include "profiler/core/units.h"
+
+namespace tally::analysis {
+namespace {
+
+// A peak within this of another is the same: predictions leave out a few temporaries.
+constexpr double kSamePeak = 0.005;
+// Checkpointing pays when each percent of FLOPs it costs takes this many percent off the peak.
+constexpr double kPays = 1.0 / 3;
+// A forward pass that ran again so often was not meant to.
+constexpr double kTwice = 1.5;
+constexpr size_t kRows = 4;  // of evidence, by region
+
+// The regions of one module, over all micro-steps.
+struct Group {
+  std::string module;
+  int times = 0;
+  int64_t kept_bytes = 0;  // of one of them
+  int64_t avoided_bytes = 0;
+  int64_t peak_bytes = 0;
+  double flops = 0;  // of all
+  double seconds = 0;
+};
+
+std::string percent(double part, double whole) {
+  return whole > 0 ? fmt::format("{:.1f} %", 100 * part / whole) : "unknown";
+}
+
+std::vector<Group> group(const StepSummary& step) {
+  std::vector<Group> groups;
+  for (const RegionRow& region : step.regions) {
+    auto at = std::find_if(groups.begin(), groups.end(),
+                           [&](const Group& g) { return g.module == region.module; });
+    if (at == groups.end()) at = groups.insert(groups.end(), {.module = region.module});
+    ++at->times;
+    at->kept_bytes = std::max(at->kept_bytes, region.kept_bytes);
+    at->avoided_bytes = std::max(at->avoided_bytes, region.avoided_bytes);
+    at->peak_bytes = std::max(at->peak_bytes, region.peak_bytes);
+    at->flops += region.flops;
+    at->seconds += region.seconds;
+  }
+  // Backward runs from the end: the model's order is the other way.
+  std::reverse(groups.begin(), groups.end());
+  return groups;
+}
+
+std::string called(const Group& group) { return group.module.empty() ? "a region without a module" : group.module; }
+
+double forward_flops(const StepSummary& step, const std::string& unit) {
+  double flops = 0;
+  for (const OperatorRow& row : step.operators) {
+    if (row.phase == Phase::kForward && covers(unit, row.module)) flops += row.flops;
+  }
+  return flops;
+}
+
+std::string names(const std::vector<std::string>& modules) {
+  std::string text;
+  for (size_t i = 0; i < std::min(modules.size(), kRows); ++i) text += (i ? ", " : "") + modules[i];
+  if (modules.size() > kRows) text += fmt::format(" and {} more", modules.size() - kRows);
+  return text;
+}
+
+// Units with trainable parameters whose forward pass ran and whose backward pass never did.
+std::vector<std::string> without_backward(const recording::Run& run, const StepSummary& step) {
+  std::vector<std::string> found;
+  if (step.flops.backward <= 0) return found;
+  for (const UnitRow& unit : step.units) {
+    if (unit.micro_step != 0 || unit.forward_end <= 0) continue;
+    const bool ran = std::any_of(step.units.begin(), step.units.end(), [&](const UnitRow& other) {
+      return other.unit == unit.unit && other.backward_begin > 0;
+    });
+    if (ran || forward_flops(step, unit.unit) <= 0) continue;
+    const bool trains = std::any_of(run.info.parameters.begin(), run.info.parameters.end(),
+                                    [&](const ParameterInfo& p) {
+                                      return p.trainable && !p.is_buffer && covers(unit.unit, run.text(p.module));
+                                    });
+    if (trains) found.push_back(unit.unit);
+  }
+  return found;
+}
+
+class Judge {
+ public:
+  Judge(const recording::Run& run, const Summary& summary, const DeviceStep& device)
+      : run_(run), step_(summary.step()), device_(device), counterfactual_(step_, device) {}
+
+  std::optional<Verdict> judge() {
+    verdict_.kind = "checkpointing";
+    if (step_.regions.empty()) {
+      if (counterfactual_.units().size() < 2) return std::nullopt;
+      judge_unused();
+    } else {
+      judge_regions();
+    }
+    add_plans();
+    return verdict_;
+  }
+
+ private:
+  double model_flops() const { return step_.flops.total() - step_.flops.recompute; }
+  std::string peak_place() const {
+    const MarkSummary& peak = device_.peak;
+    std::string text(title(peak.phase));
+    if (!peak.module.empty()) text += " of " + peak.module;
+    return peak.op.empty() ? text : text + " (" + peak.op + ")";
+  }
+
+  void judge_unused() {
+    const auto& units = counterfactual_.units();
+    const Prediction all = counterfactual_.with_checkpoints(counterfactual_.uniform(1));
+    const int64_t saved = device_.peak.bytes - all.peak_bytes;
+    const auto peak = static_cast<double>(device_.peak.bytes);
+    const std::string which = names_of(counterfactual_, counterfactual_.uniform(1));
+    if (static_cast<double>(saved) < peak * kSamePeak) {
+      verdict_.verdict = fmt::format(
+          "not used, and would not lower the peak: it is in the {}, where {} hold nothing for backward",
+          peak_place(), which);
+    } else {
+      verdict_.verdict = fmt::format(
+          "not used: checkpointing {} would bring the peak from {} to {} ({}) for {} more FLOPs", which,
+          format_bytes(device_.peak.bytes), format_bytes(all.peak_bytes),
+          "-" + percent(static_cast<double>(saved), peak), percent(all.extra_flops, model_flops()));
+    }
+    std::vector<Counterfactual::Unit> largest(units.begin(), units.end());
+    std::stable_sort(largest.begin(), largest.end(), [](const auto& a, const auto& b) {
+      return a.activation_bytes > b.activation_bytes;
+    });
+    for (size_t i = 0; i < std::min(largest.size(), kRows); ++i) {
+      const auto& unit = largest[i];
+      verdict_.evidence.push_back(fmt::format(
+          "{}: {} held by autograd, {} of it handed on; its forward pass is {} of the step's FLOPs", unit.name,
+          format_bytes(unit.activation_bytes), format_bytes(unit.output_bytes),
+          percent(unit.forward_flops, model_flops())));
+    }
+  }
+
+  void judge_regions() {
+    const std::vector<Group> groups = group(step_);
+    std::vector<std::string> modules, twice, larger;
+    int64_t kept = 0, avoided = 0;
+    double flops = 0, seconds = 0;
+    for (const Group& g : groups) {
+      modules.push_back(g.module);
+      kept += g.kept_bytes;
+      avoided += g.avoided_bytes;
+      flops += g.flops;
+      seconds += g.seconds;
+      if (g.kept_bytes >= g.avoided_bytes) larger.push_back(called(g));
+      const double once = g.module.empty() ? 0 : forward_flops(step_, g.module);
+      if (once > 0 && g.flops > kTwice * once) twice.push_back(called(g));
+    }
+    const Prediction without = counterfactual_.without_regions(modules);
+    const int64_t gain = without.peak_bytes - device_.peak.bytes;
+    const double share = without.peak_bytes > 0
+                             ? static_cast<double>(gain) / static_cast<double>(without.peak_bytes) : 0;
+    const double cost = model_flops() > 0 ? flops / model_flops() : 0;
+    verdict_.bytes = gain;
+    const std::string effect =
+        fmt::format("the peak is {} instead of {} for {} more FLOPs", format_bytes(device_.peak.bytes),
+                    format_bytes(without.peak_bytes), percent(flops, model_flops()));
+    const std::vector<std::string> never = without_backward(run_, step_);
+    if (!never.empty()) {
+      verdict_.verdict = fmt::format(
+          "never ran in backward: {} ran forward and has parameters to train, but no backward pass "
+          "reached it; a reentrant checkpoint needs an input that requires gradients",
+          names(never));
+    } else if (!twice.empty()) {
+      verdict_.verdict = fmt::format("recomputes twice: the forward pass of {} ran again more than once a backward "
+                                     "pass; {}", names(twice), effect);
+    } else if (larger.size() == groups.size()) {
+      verdict_.verdict = fmt::format("keeps more than it avoids: what {} keeps for the recomputation ({}) is not "
+                                     "smaller than what it makes again ({})",
+                                     names(larger), format_bytes(kept), format_bytes(avoided));
+    } else if (share < kSamePeak) {
+      verdict_.verdict = fmt::format("does nothing for the peak: it is in the {}; {} of recomputation bought nothing",
+                                     peak_place(), percent(flops, model_flops()));
+    } else if (share < cost * kPays) {
+      verdict_.verdict = fmt::format(
+          "pays little: {}; each percent of FLOPs takes less than a third of a percent off the peak", effect);
+    } else {
+      verdict_.verdict = "pays: " + effect;
+    }
+    if (!larger.empty() && larger.size() < groups.size()) {
+      verdict_.evidence.push_back(fmt::format("{}: what is kept is not smaller than what is made again", names(larger)));
+    }
+    std::vector<Group> largest = groups;
+    std::stable_sort(largest.begin(), largest.end(),
+                     [](const Group& a, const Group& b) { return a.avoided_bytes > b.avoided_bytes; });
+    for (size_t i = 0; i < std::min(largest.size(), kRows); ++i) {
+      const Group& g = largest[i];
+      verdict_.evidence.push_back(fmt::format(
+          "{}{}: keeps {}, avoids {}, costs {} of FLOPs; {} alive at its highest", called(g),
+          g.times > 1 ? fmt::format(" ({} times)", g.times) : "", format_bytes(g.kept_bytes),
+          format_bytes(g.avoided_bytes), percent(g.flops, model_flops()), format_bytes(g.peak_bytes)));
+    }
+    if (groups.size() > kRows) {
+      verdict_.evidence.push_back(fmt::format("all {} regions: keep {}, avoid {}, recompute for {:.2f} s of the step's "
+                                              "{:.2f} s", groups.size(), format_bytes(kept), format_bytes(avoided),
+                                              seconds, step_.seconds));
+    }
+    verdict_.evidence.push_back("the peak is now in the " + peak_place());
+    add_drops(groups);
+  }
+
+  // Regions that the peak does not need, the dearest first.
+  void add_drops(std::vector<Group> groups) {
+    std::stable_sort(groups.begin(), groups.end(),
+                     [](const Group& a, const Group& b) { return a.flops > b.flops; });
+    std::vector<std::string> dropped;
+    double flops = 0;
+    for (const Group& g : groups) {
+      dropped.push_back(g.module);
+      const Prediction tried = counterfactual_.without_regions(dropped);
+      if (static_cast<double>(tried.peak_bytes) > static_cast<double>(device_.peak.bytes) * (1 + kSamePeak)) {
+        dropped.pop_back();
+      } else {
+        flops = -tried.extra_flops;
+      }
+    }
+    if (dropped.empty()) return;
+    std::sort(dropped.begin(), dropped.end());
+    verdict_.remedies.push_back({"drop the checkpoint of " + names(dropped) + ": the peak stays", 0,
+                                 "-" + percent(flops, model_flops()) + " FLOPs"});
+  }
+
+  void add_plan(const std::string& what, const Plan& plan) {
+    const Prediction predicted = counterfactual_.with_checkpoints(plan);
+    const int64_t saved = device_.peak.bytes - predicted.peak_bytes;
+    if (static_cast<double>(saved) < static_cast<double>(device_.peak.bytes) * kSamePeak) return;
+    verdict_.remedies.push_back({fmt::format("{}: peak {}", what, format_bytes(predicted.peak_bytes)), saved,
+                                 "+" + percent(predicted.extra_flops, model_flops()) + " FLOPs"});
+  }
+
+  void add_plans() {
+    const size_t units = counterfactual_.units().size();
+    if (units < 2) return;
+    const Plan best = counterfactual_.greedy();
+    add_plan(fmt::format("checkpoint each of {} ({} in number)", names_of(counterfactual_, counterfactual_.uniform(1)),
+                         units), counterfactual_.uniform(1));
+    const auto root = static_cast<size_t>(std::llround(std::ceil(std::sqrt(static_cast<double>(units)))));
+    if (root > 1 && root < units) {
+      add_plan(fmt::format("the square-root plan: {} segments of up to {} units", (units + root - 1) / root, root),
+               counterfactual_.uniform(root));
+    }
+    if (!best.empty() && best.size() < units) {
+      add_plan(fmt::format("only {}: the lowest peak at the least cost", names_of(counterfactual_, best)), best);
+    }
+  }
+
+  const recording::Run& run_;
+  const StepSummary& step_;
+  const DeviceStep& device_;
+  const Counterfactual counterfactual_;
+  Verdict verdict_;
+};
+
+}  // namespace
+
+std::optional<Verdict> checkpointing_verdict(const recording::Run& run, const Summary& summary) {
+  const DeviceStep* device = summary.device_step();
+  if (!device || device->timeline.empty()) return std::nullopt;
+  return Judge(run, summary, *device).judge();
+}
+
+}  // namespace tally::analysis

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/analysis/counterfactual.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "profiler/analysis/parts.h"
+
+namespace tally::analysis {
+namespace {
+
+int64_t sum(const RoleBytes& roles) { return std::accumulate(roles.begin(), roles.end(), int64_t{0}); }
+
+// The last component is a number: an entry of a ModuleList or Sequential.
+bool is_repeated(const std::string& unit) {
+  const size_t dot = unit.rfind('.');
+  const std::string last = dot == std::string::npos ? unit : unit.substr(dot + 1);
+  return !last.empty() && last.find_first_not_of("0123456789") == std::string::npos;
+}
+
+}  // namespace
+
+bool covers(const std::string& unit, const std::string& module) {
+  const std::string own = module.starts_with("after ") ? module.substr(6) : module;
+  return own == unit || (own.size() > unit.size() && own[unit.size()] == '.' && own.starts_with(unit));
+}
+
+Counterfactual::Counterfactual(const StepSummary& step, const DeviceStep& device)
+    : step_(step), device_(device) {
+  if (device.timeline.empty()) return;
+  std::vector<UnitRow> rows = step.units;
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const UnitRow& a, const UnitRow& b) { return a.forward_end < b.forward_end; });
+  for (const UnitRow& row : rows) {
+    auto at = std::find_if(spans_.begin(), spans_.end(), [&](const auto& s) { return s.first == row.unit; });
+    if (at == spans_.end()) at = spans_.insert(spans_.end(), {row.unit, {}});
+    if (row.forward_end <= 0 || row.backward_begin <= row.forward_end) continue;
+    at->second.push_back({row.forward_end, row.backward_begin, row.backward_end, row.activation_bytes,
+                          std::min(row.output_bytes, row.activation_bytes)});
+  }
+  for (const auto& [name, spans] : spans_) {
+    if (!is_repeated(name) || spans.empty()) continue;
+    const bool is_region = std::any_of(step.regions.begin(), step.regions.end(), [&](const RegionRow& r) {
+      return covers(name, r.module) || covers(r.module, name);
+    });
+    if (is_region) continue;
+    Unit unit{.name = name};
+    for (const Span& span : spans) {
+      if (span.activation_bytes <= unit.activation_bytes) continue;
+      unit.activation_bytes = span.activation_bytes;
+      unit.output_bytes = span.output_bytes;
+    }
+    for (const OperatorRow& row : step.operators) {
+      if (row.phase == Phase::kForward && covers(name, row.module)) unit.forward_flops += row.flops;
+    }
+    if (unit.activation_bytes > unit.output_bytes) units_.push_back(unit);
+  }
+}
+
+const std::vector<Counterfactual::Span>* Counterfactual::spans_of(const std::string& unit) const {
+  for (const auto& [name, spans] : spans_) {
+    if (name == unit) return &spans;
+  }
+  return nullptr;
+}
+
+template <typename Change>
+int64_t Counterfactual::highest(Change change) const {
+  int64_t peak = 0;
+  for (const TimelinePoint& point : device_.timeline) {
+    peak = std::max(peak, sum(point.roles) + change(point));
+  }
+  return peak;
+}
+
+Prediction Counterfactual::with_checkpoints(const Plan& plan) const {
+  struct Piece {
+    double begin, end, backward;
+    int64_t hidden, again;
+  };
+  std::vector<Piece> pieces;
+  Prediction out;
+  for (const Segment& segment : plan) {
+    const std::vector<Span>& last = *spans_of(units_[segment.last].name);
+    for (size_t u = segment.first; u <= segment.last; ++u) {
+      const std::vector<Span>& spans = *spans_of(units_[u].name);
+      out.extra_flops += units_[u].forward_flops;
+      for (size_t m = 0; m < spans.size(); ++m) {
+        // A unit inside a segment comes back when the segment's backward pass begins.
+        const Span& of_segment = last[std::min(m, last.size() - 1)];
+        const bool is_last = u == segment.last;
+        const int64_t kept = is_last ? spans[m].output_bytes : 0;
+        pieces.push_back({spans[m].begin, of_segment.end, of_segment.backward,
+                          spans[m].activation_bytes - kept,
+                          // The output is made a second time.
+                          is_last ? spans[m].output_bytes : 0});
+      }
+    }
+  }
+  out.peak_bytes = highest([&](const TimelinePoint& point) {
+    int64_t change = 0;
+    for (const Piece& piece : pieces) {
+      if (point.seconds >= piece.begin && point.seconds < piece.end) change -= piece.hidden;
+      if (point.seconds >= piece.end && point.seconds < piece.backward) change += piece.again;
+    }
+    return change;
+  });
+  return out;
+}
+
+Plan Counterfactual::uniform(size_t size) const {
+  Plan plan;
+  for (size_t first = 0; first < units_.size(); first += size) {
+    plan.push_back({first, std::min(first + size, units_.size()) - 1});
+  }
+  return plan;
+}
+
+Plan Counterfactual::greedy() const {
+  Plan plan;
+  std::vector<bool> taken(units_.size());
+  int64_t now = with_checkpoints({}).peak_bytes;
+  for (;;) {
+    size_t best = units_.size();
+    double best_worth = 0;
+    int64_t best_peak = now;
+    for (size_t u = 0; u < units_.size(); ++u) {
+      if (taken[u]) continue;
+      Plan tried = plan;
+      tried.push_back({u, u});
+      const int64_t peak = with_checkpoints(tried).peak_bytes;
+      const double worth = static_cast<double>(now - peak) / (units_[u].forward_flops + 1);
+      // Of equally good ones the first: its activations wait the longest.
+      if (peak < now && worth > best_worth * 1.000001) {
+        best = u;
+        best_worth = worth;
+        best_peak = peak;
+      }
+    }
+    if (best == units_.size()) break;
+    plan.push_back({best, best});
+    taken[best] = true;
+    now = best_peak;
+  }
+  std::sort(plan.begin(), plan.end(), [](const Segment& a, const Segment& b) { return a.first < b.first; });
+  return plan;
+}
+
+Prediction Counterfactual::without_regions(const std::vector<std::string>& modules) const {
+  struct Piece {
+    double begin, end;
+    int64_t bytes;
+  };
+  std::vector<Piece> pieces;
+  Prediction out;
+  for (const RegionRow& region : step_.regions) {
+    if (std::find(modules.begin(), modules.end(), region.module) == modules.end()) continue;
+    out.extra_flops -= region.flops;
+    // From the end of its forward pass to the beginning of its recomputation.
+    double begin = 0, end = 0;
+    for (const UnitRow& row : step_.units) {
+      if (row.micro_step != region.micro_step) continue;
+      if (!covers(row.unit, region.module) && !covers(region.module, row.unit)) continue;
+      begin = std::max(begin, row.forward_end);
+      if (row.backward_begin > 0 && (end == 0 || row.backward_begin < end)) end = row.backward_begin;
+    }
+    if (begin > 0 && end > begin) pieces.push_back({begin, end, region.avoided_bytes});
+  }
+  out.peak_bytes = highest([&](const TimelinePoint& point) {
+    int64_t change = 0;
+    for (const Piece& piece : pieces) {
+      if (point.seconds >= piece.begin && point.seconds < piece.end) change += piece.bytes;
+    }
+    return change;
+  });
+  return out;
+}
+
+int64_t Counterfactual::with_micro_batch(double share) const {
+  int64_t gradients = 0;
+  for (const TimelinePoint& point : device_.timeline) {
+    gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
+  }
+  return highest([&](const TimelinePoint& point) {
+    double change = 0;
+    for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
+                            Role::kTemporaryForward, Role::kTemporaryBackward}) {
+      change -= (1 - share) * static_cast<double>(point.roles[static_cast<size_t>(role)]);
+    }
+    const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
+                               point.phase == Phase::kRecompute;
+    if (of_micro_step) {
+      change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);
+    }
+    return static_cast<int64_t>(std::llround(change));
+  });
+}
+
+std::string names_of(const Counterfactual& of, const Plan& plan) {
+  std::vector<size_t> units;
+  for (const Segment& segment : plan) {
+    for (size_t u = segment.first; u <= segment.last; ++u) units.push_back(u);
+  }
+  if (units.empty()) return "no unit";
+  const auto name = [&](size_t u) { return of.units()[u].name; };
+  const bool consecutive = units.back() - units.front() + 1 == units.size();
+  if (consecutive && units.size() > 2) return fmt::format("{} to {}", name(units.front()), name(units.back()));
+  constexpr size_t kNamed = 4;
+  std::string text;
+  for (size_t i = 0; i < std::min(units.size(), kNamed); ++i) text += (i ? ", " : "") + name(units[i]);
+  if (units.size() > kNamed) text += fmt::format(" and {} more", units.size() - kNamed);
+  return text;
+}
+
+}  // namespace tally::analysis

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "profiler/core/error.h"
-#include "reports/names.h"
+#include "reports/escape.h"
 #include "reports/page_data.h"
 
 namespace tally::embedded {
@@ -15,32 +15,6 @@ extern const std::string_view report_page;  // reports/web/CMakeLists.txt
 
 namespace tally::reports {
 namespace {
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : clean(text)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 // Whatever a value holds, no later placeholder is looked for inside it: the page is copied once,
 // from one placeholder to the next.

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include "profiler/cli/estimate_verbs.h"
+#include "profiler/cli/output.h"
 #include "profiler/cli/report_verbs.h"
 
 namespace {
@@ -47,9 +48,13 @@ int main(int argc, char** argv) {
       "Examples:\n"
       "  torchtally report run.tally\n"
       "  torchtally report run.tally -o report.html\n"
+      "  torchtally compare before.tally after.tally --fail-on 'peak>+2%'\n"
+      "  torchtally export run.tally --format chrome-trace -o trace.json\n"
       "  torchtally info run.tally\n"
       "Exit codes: 0 good, 1 the thing checked failed, 2 wrong use or bad input.");
   tally::cli::add_report_verb(app);
+  tally::cli::add_compare_verb(app);
+  tally::cli::add_export_verb(app);
   tally::cli::add_info_verb(app);
   tally::cli::add_estimate_verbs(app);
   if (argc < 2) {
@@ -63,6 +68,9 @@ int main(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
     return complain(one_sentence(error.what()) + "; see " + help_hint(app));
+  } catch (const tally::cli::CheckFailed& failure) {
+    complain(failure.what());
+    return 1;
   } catch (const std::exception& error) {
     return complain(error.what());
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `torchtally report` and `torchtally info`: what is done with a recording. The verbs run while
-// the command line is parsed and throw tally::Error; main.cpp turns it into a sentence.
+// `torchtally report`, `compare`, `export` and `info`: what is done with a recording. The verbs run
+// while the command line is parsed and throw tally::Error; main.cpp turns it into a sentence.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -8,6 +8,8 @@
 namespace tally::cli {
 
 void add_report_verb(CLI::App& app);
+void add_compare_verb(CLI::App& app);
+void add_export_verb(CLI::App& app);
 void add_info_verb(CLI::App& app);
 
 }  // namespace tally::cli

@@ -21,10 +21,10 @@ struct ParameterInfo {
   StringId dtype;
   StringId shape;
   int64_t elements = 0;
-  int64_t bytes = 0;      // of the tensor
+  int64_t bytes = 0;  // of the tensor
   bool trainable = true;
   bool is_buffer = false;
-  bool shared = false;    // its storage was listed before under another name (tied weights)
+  bool shared = false;           // its storage was listed before under another name (tied weights)
   int64_t optimizer_index = -1;  // into RunInfo::optimizers; -1: none watched holds it
 };
 
@@ -46,18 +46,20 @@ struct DeviceInfo {
 };
 
 struct SourceInfo {
-  std::string name;      // "torch.cpu_allocator"
+  std::string name;  // "torch.cpu_allocator"
   bool available = false;
-  std::string reason;    // why not, or what is limited; a sentence
+  std::string reason;  // why not, or what is limited; a sentence
 };
 
 // What is known of the run when it starts or changes; the recording holds the latest.
 struct RunInfo {
-  int64_t rank = -1;        // of this process in a distributed run; -1: it is alone
-  int64_t world_size = 0;   // processes of that run
-  std::string model;        // its configuration: a preset's name or the text of a config.json
+  int64_t start_unix_ns = 0;  // when the steps' clock began; 0: when the recording was created
+  int64_t rank = -1;          // of this process in a distributed run; -1: it is alone
+  int64_t world_size = 0;     // processes of that run
+  std::string model;          // its configuration: a preset's name or the text of a config.json
   std::vector<std::string> command;
-  std::vector<std::pair<std::string, std::string>> versions;  // "torchtally", "torch", "compiler", "os"
+  std::vector<std::pair<std::string, std::string>>
+      versions;  // "torchtally", "torch", "compiler", "os"
   std::vector<std::pair<std::string, std::string>> options;
   std::vector<DeviceInfo> devices;
   std::vector<SourceInfo> sources;

@@ -187,6 +187,9 @@ void Writer::Impl::write_run(const RunInfo& run) {
   Statement(db, "UPDATE run SET rank=?1, world_size=?2, model=?3")
       .run(distributed ? std::optional(run.rank) : std::nullopt,
            distributed ? std::optional(run.world_size) : std::nullopt, run.model);
+  if (run.start_unix_ns != 0) {
+    Statement(db, "UPDATE run SET start_unix_ns=?1").run(run.start_unix_ns);
+  }
   db.execute(
       "DELETE FROM command; DELETE FROM version; DELETE FROM option; DELETE FROM device;"
       "DELETE FROM source; DELETE FROM module; DELETE FROM parameter; DELETE FROM optimizer");

@@ -83,17 +83,20 @@ Session::Session(SessionOptions options, std::vector<std::unique_ptr<Source>> so
       }()) {
   Context& shared = context();
   begin_ns_ = clock_ns(CLOCK_MONOTONIC);
+  const int64_t begin_unix_ns = clock_ns(CLOCK_REALTIME);
   // Events that a thread was still writing when the session before ended are nobody's.
   shared.log.drain([](const Event&) {});
-  shared.directory.update([this](RunInfo& info) {
+  shared.directory.update([this, begin_unix_ns](RunInfo& info) {
     info = {};
+    info.start_unix_ns = begin_unix_ns;
     info.command = command_line();
     const Rank rank = rank_of_environment(std::getenv);
     info.rank = rank.rank;
     info.world_size = rank.world_size;
     info.versions = options_.versions;
     utsname os{};
-    if (uname(&os) == 0) info.versions.emplace_back("os", fmt::format("{} {}", os.sysname, os.release));
+    if (uname(&os) == 0)
+      info.versions.emplace_back("os", fmt::format("{} {}", os.sysname, os.release));
     info.options = options_.shown_options;
     const int64_t memory = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
     info.devices.push_back({"cpu", cpu_name(), memory});
@@ -159,9 +162,8 @@ void Session::wait_for_room() {
   if (context().log.bytes() < kMostLogBytes) return;
   std::unique_lock lock(mutex_);
   wake_.notify_one();
-  progress_.wait(lock, [] {
-    return context().log.bytes() < kMostLogBytes || in_forked_child.load();
-  });
+  progress_.wait(lock,
+                 [] { return context().log.bytes() < kMostLogBytes || in_forked_child.load(); });
 }
 
 void Session::run_bookkeeper() {
@@ -206,8 +208,8 @@ RunEnd Session::end_so_far() {
   end.bookkeeper_seconds = static_cast<double>(bookkeeper_ns_.load()) * 1e-9;
   end.overhead_bytes += static_cast<int64_t>(context().log.highest_bytes() + ledger_.table_bytes());
   if (overlapping_steps_ > 0) {
-    end.notes.push_back(fmt::format("{} step(s) began while another was open and were counted into it.",
-                                    overlapping_steps_));
+    end.notes.push_back(fmt::format(
+        "{} step(s) began while another was open and were counted into it.", overlapping_steps_));
   }
   return end;
 }

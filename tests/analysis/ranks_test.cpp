@@ -91,7 +91,7 @@ TEST(Ranks, RecordingsOfDifferentRunsAreRefused) {
 
 TEST(Ranks, WithoutANumberTheyAreNumberedAndWithoutAllOfThemItIsSaid) {
   std::vector<recording::Run> runs = two(-1, -1);
-  runs[1].path = "another.tally";
+  runs[1].path = "other.tally";
   for (recording::Run& run : runs) run.info.world_size = 0;
   const RankedSummaries out = build_ranks(runs, 1);
   EXPECT_EQ(out.summaries[1].rank, 1);

@@ -159,6 +159,55 @@ TEST_F(Cli, ReportsTheRanksOfARun) {
   }
 }
 
+TEST_F(Cli, ComparesAndFailsOnWhatIsAsked) {
+  test::SyntheticOptions options;
+  options.batch = 4;
+  const std::string larger = folder_ / "larger.tally";
+  test::write_recording(test::make_synthetic_run(options), larger);
+  const Outcome text = torchtally({"compare", good_, larger});
+  EXPECT_EQ(text.code, 0);
+  EXPECT_THAT(text.out, StartsWith("The peak grew by "));
+  const Outcome failed = torchtally({"compare", good_, larger, "--fail-on", "peak>+2%", "--fail-on",
+                                     "parameter>+0", "--fail-on", "activation>1MiB"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_EQ(failed.out, text.out) << "the comparison is printed also when it fails";
+  EXPECT_THAT(failed.err, StartsWith("torchtally: peak>+2%: peak is 9.6 MiB in "));
+  EXPECT_THAT(failed.err, HasSubstr("\ntorchtally: activation>1MiB: activations is "));
+  EXPECT_THAT(failed.err, testing::Not(HasSubstr("parameter")));
+  EXPECT_EQ(torchtally({"compare", larger, good_, "--fail-on", "peak>+2%"}).code, 0);
+  EXPECT_EQ(torchtally({"compare", good_, larger, "-o", folder_ / "c.html"}).code, 0);
+  EXPECT_THAT(test::read_bytes(folder_ / "c.html"), StartsWith("<!doctype html>"));
+  EXPECT_EQ(torchtally({"compare", good_, larger, "--fail-on", "peak>2%"}).code, 2);
+  EXPECT_EQ(torchtally({"compare", good_}).code, 2);
+  expect_sentence({"compare", good_, folder_ / "none.tally"},
+                  folder_ / "none.tally" + " does not exist");
+}
+
+TEST_F(Cli, ExportsToOtherTools) {
+  const Outcome trace = torchtally({"export", good_, "--format", "chrome-trace", "--step", "1"});
+  EXPECT_EQ(trace.code, 0);
+  const json parsed = json::parse(trace.out);
+  EXPECT_GT(parsed["traceEvents"].size(), 100u);
+  for (const json& e : parsed["traceEvents"]) EXPECT_NE(e["name"], "step 0");
+  EXPECT_EQ(
+      torchtally({"export", good_, "--format", "chrome-trace", "-o", folder_ / "t.json"}).code, 0);
+  EXPECT_EQ(torchtally({"export", good_, "--format", "chrome-trace", "--beside", folder_ / "t.json",
+                        "-o", folder_ / "both.json"})
+                .code,
+            0);
+  EXPECT_GT(json::parse(test::read_bytes(folder_ / "both.json"))["traceEvents"].size(),
+            json::parse(test::read_bytes(folder_ / "t.json"))["traceEvents"].size());
+  expect_sentence({"export", good_, "--format", "snapshot", "-o", folder_ / "s.pickle"},
+                  good_ +
+                      " has no CUDA data in step 1: a snapshot is a picture of the CUDA "
+                      "allocator; '--format chrome-trace' shows what was recorded");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "s.pickle"));
+  expect_sentence({"export", good_, "--format", "chrome-trace", "--beside", good_},
+                  "cannot put the trace beside " + good_ +
+                      ": it is no trace: no JSON with a list of traceEvents");
+  EXPECT_EQ(torchtally({"export", good_}).code, 2);
+}
+
 TEST_F(Cli, WritesTheFormatThatTheNameSays) {
   EXPECT_EQ(torchtally({"report", good_, "-o", folder_ / "r.json"}).code, 0);
   EXPECT_EQ(json::parse(test::read_bytes(folder_ / "r.json"))["run"]["ended"], "clean");

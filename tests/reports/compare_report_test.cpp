@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The three faces of a comparison.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "profiler/analysis/build.h"
+#include "reports/compare.h"
+#include "tests/support/synthetic_run.h"
+
+namespace tally::reports {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+analysis::Comparison comparison(int64_t second_batch = 4) {
+  std::vector<analysis::Summary> runs;
+  for (const int64_t batch : {int64_t{2}, second_batch}) {
+    test::SyntheticOptions options;
+    options.batch = batch;
+    runs.push_back(analysis::build_summary(test::make_synthetic_run(options).as_recorded()));
+    runs.back().recording = "batch" + std::to_string(batch) + ".tally";
+  }
+  runs[1].recording += test::kHostileName;
+  return analysis::compare(runs);
+}
+
+TEST(CompareReport, TextSaysTheAnswerFirst) {
+  const std::string out = render_compare_text(comparison());
+  EXPECT_THAT(out, testing::StartsWith("The peak grew by "));
+  EXPECT_THAT(out, HasSubstr("\nfrom  batch2.tally, step 1, cpu\nto    batch4.tally<"));
+  EXPECT_THAT(out, HasSubstr("By role, alive at the peak\nparameters "));
+  EXPECT_THAT(out, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(render_compare_text(comparison(2)),
+              HasSubstr("By module, alive at the peak: what changed most\nnothing\n"));
+}
+
+TEST(CompareReport, JsonHasEveryRowExactly) {
+  const analysis::Comparison c = comparison();
+  const auto out = nlohmann::json::parse(render_compare_json(c));
+  EXPECT_EQ(out["headline"], c.headline);
+  EXPECT_EQ(out["at"], "peak");
+  EXPECT_EQ(out["modules"].size(), c.modules.size());
+  EXPECT_EQ(out["totals"][0]["key"], "peak");
+  EXPECT_EQ(out["totals"][0]["values"][0], 10022020);
+  EXPECT_EQ(out["totals"][0]["change"],
+            out["totals"][0]["values"][1].get<int64_t>() - int64_t{10022020});
+}
+
+TEST(CompareReport, HtmlIsOneFileThatLoadsNothingAndRunsNothing) {
+  const std::string out = render_compare_html(comparison());
+  EXPECT_THAT(out, HasSubstr("default-src 'none'"));
+  for (const char* word : {"<script", "http:", "https:", "<link", "src=", "url("}) {
+    EXPECT_THAT(out, Not(HasSubstr(word))) << word;
+  }
+  EXPECT_THAT(out, HasSubstr("&lt;script&gt;alert(&#39;&quot;1&quot;&#39;)"));
+  EXPECT_THAT(out, HasSubstr("title=\"10,022,020 bytes\">9.6 MiB<"));
+  EXPECT_THAT(out, HasSubstr("--light:#18a47f"));
+}
+
+}  // namespace
+}  // namespace tally::reports

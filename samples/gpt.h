@@ -51,7 +51,7 @@ class AttentionImpl : public torch::nn::Module {
     if (sdpa_) return torch::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true);
     const auto s = q.size(2), d = q.size(3);
     // A mask of each call, not a buffer: autograd keeps s^2 bytes of it for each layer.
-    auto future = torch::ones({s, s}, torch::kBool).triu(1);
+    auto future = torch::ones({s, s}, q.options().dtype(torch::kBool)).triu(1);
     auto scores = torch::matmul(q, k.transpose(-2, -1)) / std::sqrt(static_cast<double>(d));
     scores = scores.masked_fill(future, -std::numeric_limits<float>::infinity());
     return torch::matmul(torch::softmax(scores, -1), v);
@@ -137,7 +137,7 @@ class GptImpl : public torch::nn::Module {
  private:
   torch::Tensor embed(const torch::Tensor& tokens) {
     const tally::Scope scope("embeddings");
-    return wte(tokens) + wpe(torch::arange(tokens.size(1)));
+    return wte(tokens) + wpe(torch::arange(tokens.size(1), tokens.options()));
   }
 
   // GPT-2's: small normal weights, smaller where a branch ends in the residual stream.

@@ -88,10 +88,13 @@ void push_expected_save(Context& context, const at::Tensor& tensor, SavedFrom fr
   }
   // Autograd keeps a clone that we never see: its own bytes, under an address that is no block's.
   static std::atomic<uint64_t> next_copy{~uint64_t{0} - 1};
+  const StorageRef storage = storage_of(tensor);
+  if (!storage) return;
   Event event;
   event.kind = EventKind::kExpectedSave;
   event.id = name;
   event.a = next_copy.fetch_sub(2);
+  event.b = uint64_t{storage.device} << 32;
   event.c = tensor.nbytes();
   context.log.push(event);
 }
@@ -107,6 +110,7 @@ void begin_backward(Context& context, ThreadHooks& hooks, int64_t task) {
   autograd::Engine::get_default_engine().queue_callback([task, nested] {
     Context* still = recording();
     if (!still) return;
+    if (!nested) still->devices.tell_mark(*still);
     Event event;
     event.kind = EventKind::kBackwardEnd;
     event.a = static_cast<uint64_t>(task);

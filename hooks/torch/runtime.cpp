@@ -4,32 +4,9 @@
 #include <ATen/SparseTensorImpl.h>
 #include <c10/core/StorageImpl.h>
 
-#include <ctime>
-
 #include "hooks/torch/cpu_allocator.h"
 
 namespace tally::hooks {
-namespace {
-
-std::atomic<int64_t> hook_ns{0};
-__attribute__((tls_model("initial-exec"))) thread_local constinit uint32_t calls_of_thread = 0;
-
-}  // namespace
-
-int64_t now_ns() noexcept {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
-}
-
-HookTimer::HookTimer() noexcept {
-  if (++calls_of_thread % kSampling == 0) begin_ns_ = now_ns();
-}
-HookTimer::~HookTimer() {
-  if (begin_ns_) add_hook_time((now_ns() - begin_ns_) * kSampling);
-}
-int64_t HookTimer::total_ns() noexcept { return hook_ns.load(std::memory_order_relaxed); }
-void add_hook_time(int64_t ns) noexcept { hook_ns.fetch_add(ns, std::memory_order_relaxed); }
 
 // As Python prints them: "float32", "bfloat16".
 void prepare(Context& context) {
@@ -45,10 +22,28 @@ void prepare(Context& context) {
   context.tensors.set_dtype_names(std::move(names));
 }
 
+namespace {
+
+// Whether storages on CUDA devices are blocks in the books; who watches them is told of the first.
+bool watches_cuda() noexcept {
+  Context* context = recording();
+  if (!context) return false;
+  DeviceWatch& devices = context->devices;
+  if (devices.watches_cuda.load(std::memory_order_acquire)) return true;
+  const auto cuda_is_used = devices.cuda_is_used.load(std::memory_order_acquire);
+  if (!cuda_is_used) return false;
+  cuda_is_used(*context);
+  return devices.watches_cuda.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
 StorageRef storage_of(const at::Tensor& tensor) noexcept {
   StorageRef ref;
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
-  if (!tensor.defined() || !impl->has_storage() || !impl->device().is_cpu()) return ref;
+  if (!tensor.defined() || !impl->has_storage()) return ref;
+  const c10::Device device = impl->device();
+  if (!device.is_cpu() && !(device.is_cuda() && watches_cuda())) return ref;
   c10::StorageImpl* storage = impl->unsafe_storage().unsafeGetStorageImpl();
   if (!storage) return ref;
   c10::DataPtr& data = storage->_mutable_data_ptr_no_checks();
@@ -57,7 +52,13 @@ StorageRef storage_of(const at::Tensor& tensor) noexcept {
   if (bytes == 0) return ref;
   ref.pointer = data.get();
   ref.bytes = bytes;
-  ref.foreign = adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
+  if (device.is_cpu()) {
+    ref.foreign = adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
+  } else {
+    // Nothing is adopted there: the allocator's events tell every block, with its address.
+    ref.device = static_cast<DeviceIndex>(1 + device.index());
+    ref.foreign = data.get_deleter() != c10::GetAllocator(c10::DeviceType::CUDA)->raw_deleter();
+  }
   return ref;
 }
 
@@ -91,7 +92,7 @@ void fill(Context& context, Event& event, const at::Tensor& tensor, uint32_t id,
   event.flags = static_cast<uint8_t>(flags | (storage.foreign ? event_flags::kForeign : 0));
   event.id = id;
   event.a = reinterpret_cast<uint64_t>(storage.pointer);
-  event.b = describe(context, tensor).value;
+  event.b = describe(context, tensor).value | uint64_t{storage.device} << 32;
   event.c = c;
 }
 

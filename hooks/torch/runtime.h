@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "profiler/core/hook_timer.h"
 #include "profiler/core/source.h"
 
 namespace tally::hooks {
@@ -23,10 +24,11 @@ inline Context* recording() noexcept { return active_context().load(std::memory_
 void prepare(Context& context);
 
 // Where a tensor's bytes are: the start of its storage. Nothing for a tensor without a storage of
-// its own on the CPU (undefined, sparse, opaque, meta, another device) and for an empty one.
+// its own on a watched device (undefined, sparse, opaque, meta) and for an empty one.
 struct StorageRef {
   void* pointer = nullptr;
   int64_t bytes = 0;
+  DeviceIndex device = 0;
   bool foreign = false;  // bypasses the allocator: from_blob, numpy, shared memory, mmap
   explicit operator bool() const { return pointer != nullptr; }
 };
@@ -82,22 +84,5 @@ class OfThread {
   __attribute__((tls_model("initial-exec"))) static inline thread_local constinit bool ended_ =
       false;
 };
-
-// Time spent in our hooks on the program's threads: one call in kSampling is timed.
-class HookTimer {
- public:
-  static constexpr uint32_t kSampling = 64;
-  HookTimer() noexcept;
-  ~HookTimer();
-  HookTimer(const HookTimer&) = delete;
-  HookTimer& operator=(const HookTimer&) = delete;
-  static int64_t total_ns() noexcept;
-
- private:
-  int64_t begin_ns_ = 0;
-};
-// Books a whole span, for the rare and long calls (the walk over a graph).
-void add_hook_time(int64_t ns) noexcept;
-int64_t now_ns() noexcept;
 
 }  // namespace tally::hooks

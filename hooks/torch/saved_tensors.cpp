@@ -168,6 +168,7 @@ void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_ta
     Walk walk(context, python.held());
     push_edge(context, EventKind::kEdgeBegin, graph_task, nested, 0, 0);
     walk.run(root);
+    if (!nested) context.devices.tell_mark(context);
     push_edge(context, EventKind::kEdgeEnd, graph_task, nested, walk.nodes(), walk.failed());
   } catch (...) {  // out of memory for our own lists: the edge stays without an end
   }

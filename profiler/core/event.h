@@ -3,11 +3,13 @@
 // list is the map of the product: what is not here, the books cannot know.
 //
 // Field use by kind (unused fields are 0); `name` is a StringId, `tensor` is a TensorId (dtype and
-// shape), `pointer` the start of a storage.
+// shape) with the DeviceIndex of its storage in the upper 32 bits, `pointer` the start of a storage,
+// `device` a DeviceIndex. Counts (*) are of devices beside the CPU: the hook's own, this event
+// included.
 //
 //   kind            a                b                c                 id      flags
-//   kAlloc          pointer          bytes            -                 -       kAdopted
-//   kFree           pointer          bytes            -                 -       -
+//   kAlloc          pointer          bytes            live bytes *      device  kAdopted
+//   kFree           pointer          bytes            live bytes *      device  -
 //   kOpEnter        FLOPs            torch FLOPs      elementwise       name    mode bits
 //   kOpExit         -                -                -                 -       -
 //   kWork           FLOPs            torch FLOPs      elementwise       name    -   (operator inside another)
@@ -31,6 +33,19 @@
 //   kStepBegin      -                -                -                 -       -
 //   kMicroStep      -                -                -                 -       -
 //   kStepEnd        hook ns          -                -                 -       kException
+//
+// Of a caching allocator, which cuts its blocks out of segments. Together with kAlloc and kFree they
+// are the device's events, which kAllocatorUse counts.
+//   kFreeRequested  pointer          -                -                 device  -   (its stream may still use it)
+//   kSegment        address          bytes            reserved bytes *  device  kGone, kMapped
+//   kPlaced         pointer          size of block    -                 device  -   (before its adopted kAlloc)
+// What the allocator itself says, just before a mark.
+//   kAllocatorRules max split size   roundings        -                 device  -   (CachingAllocator::set_rules)
+//   kAllocatorCount requested bytes  reserved bytes   used of device    device  -   (a, b: less the hook's counts;
+//                                                                               c: ~0 when not asked)
+//   kAllocatorUse   allocated bytes  active bytes     device's events   device  -
+//   kOutOfMemory    wanted           free on device   limit             device  -
+//   kWorkspace      pointer          -                -                 device  -   (scratch memory of a library)
 #pragma once
 
 #include <cstdint>
@@ -64,6 +79,14 @@ enum class EventKind : uint8_t {
   kStepBegin,
   kMicroStep,
   kStepEnd,
+  kFreeRequested,
+  kSegment,
+  kPlaced,
+  kAllocatorRules,
+  kAllocatorCount,
+  kAllocatorUse,
+  kOutOfMemory,
+  kWorkspace,
 };
 
 namespace event_flags {
@@ -80,6 +103,8 @@ inline constexpr uint8_t kNumber = 2;    // a wrapped number (y * 2): 0 dimensio
 inline constexpr uint8_t kPlain = 4;     // held by a node as a plain tensor, not as a SavedVariable
 inline constexpr uint8_t kNested = 8;    // a backward pass inside another (recomputation)
 inline constexpr uint8_t kException = 16;  // the step ended by an exception
+inline constexpr uint8_t kGone = 1;      // the segment was given back to the device
+inline constexpr uint8_t kMapped = 2;    // a piece of an expandable segment
 }  // namespace event_flags
 
 struct Event {

@@ -3,6 +3,7 @@
 // it says why, and the sentence reaches the report.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,12 +16,30 @@
 
 namespace tally {
 
+struct Context;
+
+// How sources of memory beside the CPU and everybody else meet, without knowing each other.
+struct DeviceWatch {
+  using Callback = void (*)(Context&) noexcept;
+  // Called just before a mark is pushed: an allocator that keeps a count of its own tells it now.
+  std::atomic<Callback> before_mark{nullptr};
+  // Called when a tensor on a CUDA device is seen and nobody watches those yet.
+  std::atomic<Callback> cuda_is_used{nullptr};
+  // Storages on CUDA devices are blocks in the books.
+  std::atomic<bool> watches_cuda{false};
+
+  void tell_mark(Context& context) noexcept {
+    if (const Callback callback = before_mark.load(std::memory_order_acquire)) callback(context);
+  }
+};
+
 // What a source writes to; lives as long as the process.
 struct Context {
   EventLog& log;
   StringTable& strings;
   TensorTable& tensors;
   RunDirectory& directory;
+  DeviceWatch devices{};
 };
 
 struct Availability {
@@ -30,8 +49,8 @@ struct Availability {
 
 struct SourceStatistics {
   uint64_t events = 0;
-  int64_t nanoseconds = 0;  // spent in hooks on the program's threads, estimated by sampling
-  int64_t bytes = 0;        // held by tables of the source
+  int64_t nanoseconds = 0;         // spent in hooks on the program's threads, estimated by sampling
+  int64_t bytes = 0;               // held by tables of the source
   std::vector<std::string> notes;  // sentences for "what this report does not know"
 };
 

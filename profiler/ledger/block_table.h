@@ -30,6 +30,9 @@ inline constexpr uint16_t kBornNoGrad = 1 << 10;   // made while autograd did no
 inline constexpr uint16_t kAdopted = 1 << 11;      // alive before the session
 inline constexpr uint16_t kInferred = 1 << 12;     // the role follows from a rule, not from an object
 inline constexpr uint16_t kSavedInStep = 1 << 13;  // autograd held it at an edge of this step
+// Strong as well: scratch memory that a library holds; a buffer that goes over the network.
+inline constexpr uint16_t kWorkspace = 1 << 14;
+inline constexpr uint16_t kCommunication = 1 << 15;
 }  // namespace evidence
 
 struct Block {

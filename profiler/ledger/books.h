@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,21 @@
 
 namespace tally {
 
-using DeviceIndex = uint8_t;  // index into RunInfo::devices; 0 is the CPU
+// What a caching allocator has beside its blocks, at a mark. The first three follow from its events
+// by replay, allocator_* is what the allocator itself says (-1: not known at this very moment).
+struct CachingBook {
+  int64_t reserved_bytes = 0;   // of the device, in segments
+  int64_t active_bytes = 0;     // in blocks that live or whose free waits for a stream
+  int64_t allocated_bytes = 0;  // in blocks that the program holds
+  int64_t largest_free_bytes = 0;  // of one free block; all free bytes are reserved - active
+  int64_t allocator_reserved_bytes = -1;
+  int64_t allocator_active_bytes = -1;
+  int64_t allocator_allocated_bytes = -1;
+  int64_t outside_bytes = -1;   // in use on the device beside the segments; as of the step's begin or end
+  int64_t wanted_bytes = 0;     // of an `oom` mark: the allocation that failed
+  int64_t limit_bytes = 0;      // of an `oom` mark: the memory that the allocator may use
+  bool is_exact = true;         // false: something did not follow the allocator's known rules
+};
 
 // Bytes of one role in one module at a mark.
 struct Cell {
@@ -43,7 +58,12 @@ struct MarkBook {
   Phase phase = Phase::kOther;
   StringId module;
   StringId op;
+  std::optional<CachingBook> caching;  // of devices with a caching allocator
   std::vector<Cell> cells;
+
+  // Beside the blocks: what rounding adds to them, and what is reserved and free.
+  int64_t rounding_bytes() const { return caching ? caching->active_bytes - bytes : 0; }
+  int64_t cached_bytes() const { return caching ? caching->reserved_bytes - caching->active_bytes : 0; }
 };
 
 // One kept moment of the live bytes; thinned, but the extremes and the marks are always kept.
@@ -54,6 +74,10 @@ struct TimelinePoint {
   uint16_t micro_step = 0;
   StringId module;
   StringId op;  // of the allocation or free that made this moment
+  // Of a caching allocator, else 0.
+  int64_t reserved_bytes = 0;
+  int64_t active_bytes = 0;
+  int64_t largest_free_bytes = 0;
 };
 
 // A span of one phase on the thread that steps.

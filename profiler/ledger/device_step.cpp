@@ -18,7 +18,8 @@ void DeviceStep::CellIndex::add(Role role, StringId module, int64_t bytes) {
 }
 
 void DeviceStep::begin(int64_t bytes, int64_t allocator_bytes, const Timeline::Where& where,
-                       uint64_t sequence, int64_t step_begin_ns) {
+                       uint64_t sequence, int64_t step_begin_ns,
+                       const std::optional<CachingBook>& caching) {
   step_begin_ns_ = step_begin_ns;
   marks_.clear();
   cells_.clear();
@@ -26,13 +27,14 @@ void DeviceStep::begin(int64_t bytes, int64_t allocator_bytes, const Timeline::W
   books_ = {};
   peak_ = {};
   peak_.bytes = -1;
-  memory_event(bytes, allocator_bytes, where, sequence);
+  memory_event(bytes, allocator_bytes, where, sequence, caching);
   timeline_.protect_last();
   books_.allocations = books_.frees = 0;
 }
 
 uint32_t DeviceStep::memory_event(int64_t bytes, int64_t allocator_bytes,
-                                  const Timeline::Where& where, uint64_t sequence) {
+                                  const Timeline::Where& where, uint64_t sequence,
+                                  const std::optional<CachingBook>& caching) {
   const uint32_t position = timeline_.add(bytes, where);
   books_.largest_difference =
       std::max(books_.largest_difference, std::abs(bytes - allocator_bytes));
@@ -45,6 +47,7 @@ uint32_t DeviceStep::memory_event(int64_t bytes, int64_t allocator_bytes,
     peak_.phase = where.phase;
     peak_.module = where.module;
     peak_.op = where.op;
+    peak_.caching = caching;
     peak_sequence_ = sequence;
     peak_after_mark_ = marks_.size();
     at_peak_.clear();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "profiler/core/flat_map.h"
@@ -19,10 +20,11 @@ class DeviceStep {
 
   // `where.time_ns` is since the step began, which was at `step_begin_ns` of the steady clock.
   void begin(int64_t bytes, int64_t allocator_bytes, const Timeline::Where& where,
-             uint64_t sequence, int64_t step_begin_ns);
+             uint64_t sequence, int64_t step_begin_ns,
+             const std::optional<CachingBook>& caching = {});
   // A block appeared or went; `bytes` is the state after it. Returns the position in the timeline.
   uint32_t memory_event(int64_t bytes, int64_t allocator_bytes, const Timeline::Where& where,
-                        uint64_t sequence);
+                        uint64_t sequence, const std::optional<CachingBook>& caching = {});
   MarkBook& add_mark(Mark mark, int64_t bytes, int64_t allocator_bytes,
                      const Timeline::Where& where);
   uint32_t next_mark() const { return static_cast<uint32_t>(marks_.size()); }

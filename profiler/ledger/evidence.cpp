@@ -22,6 +22,8 @@ Role Ledger::role_of(const Block& block, bool step_closes) const {
   }
   if (seen & evidence::kActivation) return Role::kActivation;
   if (seen & evidence::kRecomputed) return Role::kRecomputedActivation;
+  if (seen & evidence::kCommunication) return Role::kCommunication;
+  if (seen & evidence::kWorkspace) return Role::kWorkspace;
   const bool born_in_backward =
       block.born_phase == Phase::kBackward || block.born_phase == Phase::kRecompute;
   if (!block.carried && born_in_backward) return Role::kTemporaryBackward;
@@ -53,7 +55,8 @@ Role Ledger::role_of(const Block& block, bool step_closes) const {
 void Ledger::carry_over(Block& block) {
   const Role role = role_of(block, true);
   constexpr uint16_t kLasting = evidence::kParameter | evidence::kBuffer | evidence::kState |
-                                evidence::kGradient | evidence::kAdopted | evidence::kInferred;
+                                evidence::kGradient | evidence::kAdopted | evidence::kInferred |
+                                evidence::kWorkspace | evidence::kCommunication;
   uint16_t next = block.evidence & kLasting;
   switch (role) {
     case Role::kOptimizerState:
@@ -77,11 +80,11 @@ void Ledger::carry_over(Block& block) {
 }
 
 void Ledger::note_tensor(Block& block, const Event& event) {
-  if (!block.tensor && event.b) block.tensor = {static_cast<uint32_t>(event.b)};
+  if (const auto tensor = static_cast<uint32_t>(event.b); !block.tensor) block.tensor = {tensor};
 }
 
 void Ledger::note_foreign(const Event& event) {
-  if (event.a) foreign_.insert(event.a, static_cast<int64_t>(event.c));
+  if (event.a) foreign_.insert(event.a, {static_cast<int64_t>(event.c), device_of_storage(event)});
 }
 
 StringId Ledger::after(StringId module) {
@@ -150,8 +153,8 @@ void Ledger::on_saved(const Event& event) {
   const auto [index, is_new] =
       edge.seen.insert(event.a, static_cast<uint32_t>(edge.saved.size()));
   if (is_new) {
-    edge.saved.push_back({event.a, static_cast<int64_t>(event.c), (event.flags & kNumber) != 0,
-                          is_plain});
+    edge.saved.push_back({event.a, static_cast<int64_t>(event.c), device_of_storage(event),
+                          (event.flags & kNumber) != 0, is_plain});
     if (block && (block->evidence & evidence::kRecomputed) && !is_plain) {
       regions_.on_saved_again(thread(event), static_cast<int64_t>(event.c));
     }
@@ -183,9 +186,13 @@ void Ledger::on_edge_end(const Event& event) {
   micro_step_ = micro_steps_++;
   tokens_ += micro_step_tokens_;
   micro_step_tokens_ = 0;
-  MarkBook& mark = add_mark(Mark::kForwardEdge, event);
+  std::vector<MarkBook*> marks(devices_.size());
+  for (auto& of : devices_) {
+    if (of) marks[of->index] = &add_mark(Mark::kForwardEdge, event, *of);
+  }
   for (const Edge::Saved& saved : edge.saved) {
     if (saved.is_plain) continue;
+    MarkBook& mark = *marks[saved.device];
     if (saved.is_number) {
       mark.saved_number_bytes += saved.bytes;
     } else if (is_known_parameter(saved.pointer)) {
@@ -195,9 +202,12 @@ void Ledger::on_edge_end(const Event& event) {
     }
   }
   if (has_expected_saves_) {
-    mark.expected_saved_bytes = 0;
-    expected_saves_.for_each([&](uint64_t pointer, int64_t bytes) {
-      if (!is_known_parameter(pointer)) mark.expected_saved_bytes += bytes;
+    for (MarkBook* mark : marks) {
+      if (mark) mark->expected_saved_bytes = 0;
+    }
+    expected_saves_.for_each([&](uint64_t pointer, const Storage& storage) {
+      if (is_known_parameter(pointer)) return;
+      marks[storage.device]->expected_saved_bytes += storage.bytes;
     });
   }
   regions_.on_edge(edge, micro_step_);

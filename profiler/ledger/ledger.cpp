@@ -13,8 +13,30 @@ Ledger::Ledger(StringTable& strings, const TensorTable& tensors, const RunDirect
     : strings_(strings),
       tensors_(tensors),
       directory_(directory),
-      options_(options),
-      device_step_(options.timeline_points) {}
+      options_(options) {
+  devices_.push_back(std::make_unique<DeviceLedger>(options.timeline_points));
+}
+
+DeviceLedger& Ledger::device(const Event& event) {
+  const auto index = static_cast<DeviceIndex>(event.id);
+  while (devices_.size() <= index) devices_.emplace_back();
+  auto& found = devices_[index];
+  if (!found) {
+    found = std::make_unique<DeviceLedger>(options_.timeline_points);
+    found->index = index;
+    if (step_open_) {
+      found->step.begin(0, 0, where(thread(event)), event.sequence, step_begin_ns_);
+      add_mark(Mark::kStart, event, *found);
+    }
+  }
+  return *found;
+}
+
+// Evidence names the device of its tensor beside the tensor.
+DeviceIndex Ledger::device_of_storage(const Event& event) const {
+  const auto index = static_cast<DeviceIndex>(event.b >> 32);
+  return index < devices_.size() && devices_[index] ? index : 0;
+}
 
 void Ledger::apply(const Event& event) {
   ++step_events_;
@@ -72,7 +94,7 @@ void Ledger::apply(const Event& event) {
     }
     case EventKind::kGradient: return on_gradient(event);
     case EventKind::kExpectedSave:
-      expected_saves_.insert(event.a, static_cast<int64_t>(event.c));
+      expected_saves_.insert(event.a, {static_cast<int64_t>(event.c), device_of_storage(event)});
       has_expected_saves_ = true;
       return;
     case EventKind::kParameter: return on_parameter(event);
@@ -93,6 +115,16 @@ void Ledger::apply(const Event& event) {
       return;
     }
     case EventKind::kStepEnd: return on_step_end(event);
+    case EventKind::kFreeRequested:
+    case EventKind::kSegment:
+    case EventKind::kPlaced:
+    case EventKind::kAllocatorRules:
+    case EventKind::kAllocatorCount:
+    case EventKind::kAllocatorUse:
+    case EventKind::kOutOfMemory: return on_device_event(event);
+    case EventKind::kWorkspace:
+      if (Block* block = blocks_.find(event.a)) block->evidence |= evidence::kWorkspace;
+      return;
   }
 }
 
@@ -186,7 +218,7 @@ void Ledger::on_frame_enter(const Event& event) {
       // operator that records inside a node that does not is the forward pass, run again.
       const bool again = (event.flags & kGradMode) && node && !(node->flags & kGradMode);
       enter_phase(state, again ? Phase::kRecompute : Phase::kBackward, event);
-      regions_.enter_operator(state, event, again, micro_step_, live_bytes_);
+      regions_.enter_operator(state, event, again, micro_step_);
     } else {
       enter_phase(state, phase_outside_backward(state, event), event);
     }
@@ -258,15 +290,34 @@ Timeline::Where Ledger::where(const ThreadState& state) const {
   return where;
 }
 
+Timeline::Where Ledger::where(const ThreadState& state, const DeviceLedger& device) const {
+  Timeline::Where at = where(state);
+  if (!device.is_cpu()) {
+    at.reserved_bytes = device.caching.reserved_bytes();
+    at.active_bytes = device.caching.active_bytes();
+    at.largest_free_bytes = device.caching.largest_free_bytes();
+  }
+  return at;
+}
+
 void Ledger::on_alloc(const Event& event) {
   ThreadState& state = thread(event);
-  if (blocks_.find(event.a)) {  // its free was not seen
+  if (const Block* before = blocks_.find(event.a)) {  // its free was not seen
     ++unmatched_frees_;
-    on_free(event);
+    Event gone = event;
+    gone.id = before->device;
+    on_free(gone);
   }
-  live_bytes_ += static_cast<int64_t>(event.b);
-  const Timeline::Where at = where(state);
+  DeviceLedger& of = device(event);
+  of.live_bytes += static_cast<int64_t>(event.b);
+  if (!of.is_cpu()) {
+    ++of.events;
+    of.hook_bytes = static_cast<int64_t>(event.c);
+    of.caching.alloc(event.a, static_cast<int64_t>(event.b));
+  }
+  const Timeline::Where at = where(state, of);
   Block& block = blocks_.add(event.a);
+  block.device = of.index;
   block.bytes = static_cast<int64_t>(event.b);
   block.born = event.sequence;
   block.born_ns = event.time_ns;
@@ -282,44 +333,112 @@ void Ledger::on_alloc(const Event& event) {
   }
   if (!step_open_) {
     block.carried = true;
-    peak_outside_steps_ = std::max(peak_outside_steps_, live_bytes_);
+    of.peak_outside_steps = std::max(of.peak_outside_steps, of.live_bytes);
     return;
   }
-  block.first_mark = device_step_.next_mark();
+  block.first_mark = of.step.next_mark();
   if (event.flags & kAdopted) block.carried = true;  // it was there, only not known
-  regions_.on_alloc(state, event.a, live_bytes_);
+  regions_.on_alloc(state, block, of.live_bytes);
   block.born_position =
-      device_step_.memory_event(live_bytes_, event.allocator_bytes, at, event.sequence);
+      of.step.memory_event(of.live_bytes, of.allocator_bytes(event.allocator_bytes), at,
+                           event.sequence, of.caching_book());
   if (block.born_phase == Phase::kForward || block.born_phase == Phase::kData) {
     born_since_edge_.push_back(event.a);
   }
-  if (options_.budget_bytes > 0 && live_bytes_ > options_.budget_bytes && !over_budget_) {
-    over_budget_ = true;
-    add_mark(Mark::kOom, event);
+  if (options_.budget_bytes > 0 && of.live_bytes > options_.budget_bytes && !of.over_budget) {
+    of.over_budget = true;
+    add_mark(Mark::kOom, event, of);
   }
 }
 
 void Ledger::on_free(const Event& event) {
   ThreadState& state = thread(event);
   Block* block = blocks_.find(event.a);
+  DeviceLedger& of = device(event);
+  if (!of.is_cpu() && event.kind == EventKind::kFree) {
+    ++of.events;
+    of.hook_bytes = static_cast<int64_t>(event.c);
+    of.caching.complete_free(event.a);
+  }
   if (!block) {
     ++unmatched_frees_;
     return;
   }
-  live_bytes_ -= block->bytes;
+  of.live_bytes -= block->bytes;
   if (step_open_) {
-    const uint32_t death = device_step_.memory_event(live_bytes_, event.allocator_bytes,
-                                                     where(state), event.sequence);
-    device_step_.settle(*block, role_of(*block, false), death);
+    const uint32_t death =
+        of.step.memory_event(of.live_bytes, of.allocator_bytes(event.allocator_bytes),
+                             where(state, of), event.sequence, of.caching_book());
+    of.step.settle(*block, role_of(*block, false), death);
   }
   blocks_.remove(*block);
 }
 
 // ---- steps
 
-MarkBook& Ledger::add_mark(Mark mark, const Event& event) {
-  return device_step_.add_mark(mark, live_bytes_, event.allocator_bytes,
-                               where(thread(event)));
+MarkBook& Ledger::add_mark(Mark mark, const Event& event, DeviceLedger& device) {
+  MarkBook& book =
+      device.step.add_mark(mark, device.live_bytes, device.allocator_bytes(event.allocator_bytes),
+                           where(thread(event), device));
+  book.caching = device.caching_book();
+  return book;
+}
+
+void Ledger::add_mark(Mark mark, const Event& event) {
+  for (auto& device : devices_) {
+    if (device) add_mark(mark, event, *device);
+  }
+}
+
+void Ledger::on_device_event(const Event& event) {
+  DeviceLedger& of = device(event);
+  const auto bytes = static_cast<int64_t>(event.b);
+  switch (event.kind) {
+    case EventKind::kFreeRequested:
+      ++of.events;
+      of.caching.request_free(event.a);
+      break;
+    case EventKind::kSegment:
+      ++of.events;
+      of.hook_reserved = static_cast<int64_t>(event.c);
+      if (event.flags & kGone) {
+        of.caching.remove_segment(event.a, bytes, event.flags & kMapped);
+      } else {
+        of.caching.add_segment(event.a, bytes, event.flags & kMapped);
+      }
+      break;
+    case EventKind::kPlaced:
+      ++of.events;
+      of.caching.place(event.a, bytes);
+      break;
+    case EventKind::kAllocatorRules:
+      of.caching.set_rules(event.a, event.b);
+      break;
+    case EventKind::kAllocatorCount:
+      of.bytes_correction = static_cast<int64_t>(event.a);
+      of.reserved_correction = bytes;
+      of.has_statistics = true;
+      if (event.c != ~uint64_t{0}) {
+        of.outside_bytes = static_cast<int64_t>(event.c) - of.caching.reserved_bytes();
+      }
+      break;
+    case EventKind::kAllocatorUse:
+      of.allocated_bytes = static_cast<int64_t>(event.a);
+      of.active_bytes = bytes;
+      of.statistics_at = event.c;
+      break;
+    case EventKind::kOutOfMemory: {
+      // A program that tries ever smaller batches fails often in one step: the first ones tell.
+      constexpr int kMostOomMarks = 8;
+      if (!step_open_ || of.oom_marks++ >= kMostOomMarks) break;
+      MarkBook& book = add_mark(Mark::kOom, event, of);
+      book.caching->wanted_bytes = static_cast<int64_t>(event.a);
+      book.caching->limit_bytes = static_cast<int64_t>(event.c);
+      break;
+    }
+    default:
+      break;
+  }
 }
 
 void Ledger::on_step_begin(const Event& event) {
@@ -330,7 +449,6 @@ void Ledger::on_step_begin(const Event& event) {
   step_events_ = 1;
   micro_steps_ = micro_step_ = 0;
   forward_began_ = 0;
-  over_budget_ = false;
   tokens_ = micro_step_tokens_ = 0;
   phases_.clear();
   regions_.begin_step();
@@ -340,8 +458,13 @@ void Ledger::on_step_begin(const Event& event) {
   foreign_.clear();
   ThreadState& state = thread(event);
   if (phases_.empty()) move_phase_span(state.phase);
-  device_step_.begin(live_bytes_, event.allocator_bytes, where(state), event.sequence,
-                     step_begin_ns_);
+  for (auto& of : devices_) {
+    if (!of) continue;
+    of->over_budget = false;
+    of->oom_marks = 0;
+    of->step.begin(of->live_bytes, of->allocator_bytes(event.allocator_bytes), where(state, *of),
+                   event.sequence, step_begin_ns_, of->caching_book());
+  }
   add_mark(Mark::kStart, event);
 }
 
@@ -352,7 +475,7 @@ void Ledger::on_step_end(const Event& event) {
   if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
   add_mark(Mark::kEnd, event);
   blocks_.for_each([this](Block& block) {
-    device_step_.settle(block, role_of(block, true), Timeline::kForever);
+    devices_[block.device]->step.settle(block, role_of(block, true), Timeline::kForever);
   });
   StepBooks books;
   books.index = step_index_;
@@ -360,13 +483,24 @@ void Ledger::on_step_end(const Event& event) {
   books.duration_ns = now_ns_ - step_begin_ns_;
   books.micro_steps = micro_steps_;
   books.tokens = tokens_;
-  const int64_t peak = device_step_.peak_bytes();
+  int64_t peak = 0;
+  for (const auto& of : devices_) {
+    if (of) peak = std::max(peak, of->step.peak_bytes());
+  }
   // A new highest peak by less than a hundredth repeats what is kept already.
   books.detailed = step_index_ < options_.detailed_steps ||
                    peak > highest_detailed_peak_ + highest_detailed_peak_ / 100;
   if (books.detailed) highest_detailed_peak_ = std::max(highest_detailed_peak_, peak);
-  books.devices.push_back(device_step_.finish(books.detailed, tensors_));
-  foreign_.for_each([&books](uint64_t, int64_t bytes) { books.devices[0].foreign_bytes += bytes; });
+  std::vector<int64_t> foreign(devices_.size());
+  foreign_.for_each(
+      [&foreign](uint64_t, const Storage& storage) { foreign[storage.device] += storage.bytes; });
+  for (auto& of : devices_) {
+    if (!of) continue;
+    DeviceBooks device_books = of->step.finish(books.detailed, tensors_);
+    device_books.device = of->index;
+    device_books.foreign_bytes = foreign[of->index];
+    books.devices.push_back(std::move(device_books));
+  }
   if (!phases_.empty()) phases_.back().end_ns = books.duration_ns;
   std::erase_if(phases_, [](const PhaseSpan& span) { return span.end_ns <= span.begin_ns; });
   books.phases = std::exchange(phases_, {});
@@ -392,8 +526,12 @@ void Ledger::on_step_end(const Event& event) {
 std::vector<StepBooks> Ledger::take_closed_steps() { return std::exchange(closed_, {}); }
 
 size_t Ledger::table_bytes() const {
-  return blocks_.bytes() + forward_.bytes() + foreign_.bytes() + expected_saves_.bytes() +
-         device_step_.bytes() + regions_.bytes();
+  size_t bytes = blocks_.bytes() + forward_.bytes() + foreign_.bytes() + expected_saves_.bytes() +
+                 regions_.bytes();
+  for (const auto& of : devices_) {
+    if (of) bytes += of->step.bytes() + of->caching.bytes();
+  }
+  return bytes;
 }
 
 }  // namespace tally

@@ -18,7 +18,7 @@
 #include "profiler/core/tensor_table.h"
 #include "profiler/ledger/block_table.h"
 #include "profiler/ledger/books.h"
-#include "profiler/ledger/device_step.h"
+#include "profiler/ledger/device_ledger.h"
 #include "profiler/ledger/operator_table.h"
 #include "profiler/ledger/regions.h"
 #include "profiler/ledger/thread_state.h"
@@ -41,11 +41,13 @@ class Ledger {
   // Books of the steps that closed since the last call.
   std::vector<StepBooks> take_closed_steps();
 
-  int64_t live_bytes() const { return live_bytes_; }
+  int64_t live_bytes(DeviceIndex device = 0) const {
+    return device < devices_.size() && devices_[device] ? devices_[device]->live_bytes : 0;
+  }
   size_t live_blocks() const { return blocks_.size(); }
   uint64_t unmatched_frees() const { return unmatched_frees_; }
   uint64_t unreadable_nodes() const { return unreadable_nodes_; }
-  int64_t peak_outside_steps() const { return peak_outside_steps_; }
+  int64_t peak_outside_steps() const { return devices_[0]->peak_outside_steps; }
   size_t table_bytes() const;
 
  private:
@@ -62,6 +64,11 @@ class Ledger {
   void on_state(const Event& event);
   void on_step_begin(const Event& event);
   void on_step_end(const Event& event);
+  void on_device_event(const Event& event);  // of a caching allocator
+
+  // The device of a memory event; made at its first.
+  DeviceLedger& device(const Event& event);
+  DeviceIndex device_of_storage(const Event& event) const;
 
   ThreadState& thread(const Event& event);
   void enter_phase(ThreadState& thread, Phase phase, const Event& event);
@@ -74,7 +81,10 @@ class Ledger {
   bool is_known_parameter(uint64_t pointer);
 
   Timeline::Where where(const ThreadState& thread) const;
-  MarkBook& add_mark(Mark mark, const Event& event);
+  Timeline::Where where(const ThreadState& thread, const DeviceLedger& device) const;
+  // On every device that has memory.
+  void add_mark(Mark mark, const Event& event);
+  MarkBook& add_mark(Mark mark, const Event& event, DeviceLedger& device);
   Role role_of(const Block& block, bool step_closes) const;
   void carry_over(Block& block);
   void move_phase_span(Phase phase);
@@ -85,7 +95,7 @@ class Ledger {
   const LedgerOptions options_;
 
   BlockTable blocks_;
-  int64_t live_bytes_ = 0;
+  std::vector<std::unique_ptr<DeviceLedger>> devices_;  // by DeviceIndex; null: never seen
   std::vector<std::unique_ptr<ThreadState>> threads_;
   ForwardIndex forward_;
   FlatMap<StringId> after_;
@@ -101,15 +111,17 @@ class Ledger {
   uint16_t micro_steps_ = 0;       // backward passes begun, nested ones apart
   uint16_t micro_step_ = 0;        // the one that work belongs to now
   uint64_t forward_began_ = 0;     // sequence number where the last forward phase began; 0: not yet
-  bool over_budget_ = false;
-  DeviceStep device_step_;
   OperatorTable operators_;
   Regions regions_{strings_, blocks_};
   std::vector<PhaseSpan> phases_;
   double tokens_ = 0;
   double micro_step_tokens_ = 0;
-  FlatMap<int64_t> foreign_;       // storages outside the allocators, by address: bytes
-  FlatMap<int64_t> expected_saves_;
+  struct Storage {
+    int64_t bytes;
+    DeviceIndex device;
+  };
+  FlatMap<Storage> foreign_;       // storages outside the allocators, by address
+  FlatMap<Storage> expected_saves_;
   bool has_expected_saves_ = false;
   std::vector<uint64_t> born_since_edge_;  // pointers of blocks made in forward and data phases
   uint32_t edges_ = 0;
@@ -119,8 +131,7 @@ class Ledger {
 
   uint64_t unmatched_frees_ = 0;
   uint64_t unreadable_nodes_ = 0;
-  int64_t peak_outside_steps_ = 0;
-  int64_t highest_detailed_peak_ = 0;
+  int64_t highest_detailed_peak_ = 0;  // over all devices
   std::vector<StepBooks> closed_;
 };
 

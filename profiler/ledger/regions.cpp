@@ -64,7 +64,7 @@ UnitRow& Regions::unit(StringId name, uint16_t micro_step) {
 }
 
 void Regions::enter_operator(ThreadState& state, const Event& event, bool again,
-                             uint16_t micro_step, int64_t live_bytes) {
+                             uint16_t micro_step) {
   if (!again) {
     if (!state.regions.empty() && state.regions.back().running) {
       leave_recomputation(state.regions.back());
@@ -84,7 +84,6 @@ void Regions::enter_operator(ThreadState& state, const Event& event, bool again,
   region.began = event.sequence;
   region.row.micro_step = micro_step;
   region.row.node = state.frames[node].op;
-  region.row.begin_bytes = region.row.peak_bytes = live_bytes;
 }
 
 void Regions::exit_frame(ThreadState& state, const Event& event, StringId module,
@@ -135,12 +134,16 @@ void Regions::add_work(ThreadState& state, double flops) {
   if (state.phase == Phase::kRecompute && !state.regions.empty()) state.regions.back().row.flops += flops;
 }
 
-void Regions::on_alloc(ThreadState& state, uint64_t pointer, int64_t live_bytes) {
+void Regions::on_alloc(ThreadState& state, const Block& block, int64_t live_bytes) {
   for (OpenRegion& region : state.regions) {
-    region.row.peak_bytes = std::max(region.row.peak_bytes, live_bytes);
+    if (region.device < 0) {
+      region.device = block.device;
+      region.row.begin_bytes = live_bytes - block.bytes;
+    }
+    if (region.device == block.device) region.row.peak_bytes = std::max(region.row.peak_bytes, live_bytes);
   }
   if (state.phase == Phase::kRecompute && !state.regions.empty()) {
-    state.regions.back().born.push_back(pointer);
+    state.regions.back().born.push_back(block.pointer);
   }
 }
 

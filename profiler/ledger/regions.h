@@ -23,6 +23,7 @@ struct OpenRegion {
   RegionRow row;
   size_t node = 0;         // index of that node among the thread's frames
   uint64_t began = 0;      // sequence number
+  int device = -1;         // of its first block: whose bytes its row tells
   bool running = true;     // its forward operators run now
   bool has_edge = false;   // a backward pass of its own told what it saved again
   std::vector<StringId> modules;
@@ -40,14 +41,14 @@ class Regions {
 
   // An operator of `state` begins inside a backward pass. `again`: it is the forward pass, run
   // again.
-  void enter_operator(ThreadState& state, const Event& event, bool again, uint16_t micro_step,
-                      int64_t live_bytes);
+  void enter_operator(ThreadState& state, const Event& event, bool again, uint16_t micro_step);
   // The innermost frame ends; it is still on the stack.
   void exit_frame(ThreadState& state, const Event& event, StringId module, uint16_t micro_step,
                   int64_t since_step_ns);
   // An operator inside another counts by itself.
   void add_work(ThreadState& state, double flops);
-  void on_alloc(ThreadState& state, uint64_t pointer, int64_t live_bytes);
+  // `live_bytes`: of the block's device, the block among them.
+  void on_alloc(ThreadState& state, const Block& block, int64_t live_bytes);
   void on_read(ThreadState& state, const Block& block);
   // A nested backward pass begins in the region; then each storage that it found saved again.
   void on_nested_edge(ThreadState& state);

@@ -32,6 +32,7 @@ struct Edge {
   struct Saved {
     uint64_t pointer;
     int64_t bytes;
+    DeviceIndex device;
     bool is_number;
     bool is_plain;
   };

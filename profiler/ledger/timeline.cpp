@@ -100,7 +100,8 @@ std::vector<TimelinePoint> Timeline::finish() {
   for (const Point& point : points_) {
     for (size_t role = 0; role < kRoleCount; ++role) now[role] += point.difference[role];
     result.push_back({point.where.time_ns, now, point.where.phase, point.where.micro_step,
-                      point.where.module, point.where.op});
+                      point.where.module, point.where.op, point.where.reserved_bytes,
+                      point.where.active_bytes, point.where.largest_free_bytes});
   }
   points_.clear();
   next_position_ = 0;

@@ -28,6 +28,10 @@ class Timeline {
     uint16_t micro_step = 0;
     StringId module;
     StringId op;
+    // Of a caching allocator, else 0.
+    int64_t reserved_bytes = 0;
+    int64_t active_bytes = 0;
+    int64_t largest_free_bytes = 0;
   };
   // The state after the next memory event. Returns its position.
   uint32_t add(int64_t total, const Where& where);

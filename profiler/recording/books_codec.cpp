@@ -39,6 +39,9 @@ std::vector<Cell> decode_cells(std::string_view raw, Role role) {
   return cells;
 }
 
+// What a caching allocator has beside the roles; their columns are there when their bit is.
+constexpr int kCachingBit = 63;
+
 // Only the roles that occur have a column; a bit mask says which.
 std::string encode_timeline(const std::vector<TimelinePoint>& points) {
   uint64_t mask = 0;
@@ -46,6 +49,9 @@ std::string encode_timeline(const std::vector<TimelinePoint>& points) {
     for (size_t role = 0; role < kRoleCount; ++role) {
       if (point.roles[role] != 0) mask |= uint64_t{1} << role;
     }
+  }
+  for (const TimelinePoint& point : points) {
+    if (point.reserved_bytes != 0) mask |= uint64_t{1} << kCachingBit;
   }
   Encoder out;
   out.put(points.size());
@@ -59,6 +65,11 @@ std::string encode_timeline(const std::vector<TimelinePoint>& points) {
   out.delta_column(points, [](const TimelinePoint& p) { return p.micro_step; });
   out.delta_column(points, [](const TimelinePoint& p) { return p.module.value; });
   out.column(points, [](const TimelinePoint& p) { return p.op.value; });
+  if (mask >> kCachingBit & 1) {
+    out.delta_column(points, [](const TimelinePoint& p) { return p.reserved_bytes; });
+    out.delta_column(points, [](const TimelinePoint& p) { return p.active_bytes; });
+    out.delta_column(points, [](const TimelinePoint& p) { return p.largest_free_bytes; });
+  }
   return out.raw();
 }
 
@@ -85,6 +96,11 @@ std::vector<TimelinePoint> decode_timeline(std::string_view raw, std::string_vie
   in.delta_column(points, [](TimelinePoint& p, int64_t v) { p.module = string_id(v); });
   in.column(points,
             [](TimelinePoint& p, uint64_t v) { p.op = string_id(static_cast<int64_t>(v)); });
+  if (mask >> kCachingBit & 1) {
+    in.delta_column(points, [](TimelinePoint& p, int64_t v) { p.reserved_bytes = v; });
+    in.delta_column(points, [](TimelinePoint& p, int64_t v) { p.active_bytes = v; });
+    in.delta_column(points, [](TimelinePoint& p, int64_t v) { p.largest_free_bytes = v; });
+  }
   in.expect_end();
   Decoder times(raw_times);
   times.delta_column(points, [](TimelinePoint& p, int64_t v) { p.time_ns = v; });

@@ -301,10 +301,30 @@ void Loading::load_devices() {
       });
 }
 
+CachingBook caching_book(const Statement& s) {
+  const auto known = [&s](int column) { return s.is_null(column) ? -1 : s.integer(column); };
+  CachingBook book;
+  book.reserved_bytes = s.integer(1);
+  book.active_bytes = s.integer(2);
+  book.allocated_bytes = s.integer(3);
+  book.largest_free_bytes = s.integer(4);
+  book.allocator_reserved_bytes = known(5);
+  book.allocator_active_bytes = known(6);
+  book.allocator_allocated_bytes = known(7);
+  book.outside_bytes = known(8);
+  book.wanted_bytes = s.integer(9);
+  book.limit_bytes = s.integer(10);
+  book.is_exact = s.integer(11) != 0;
+  return book;
+}
+
 void Loading::load_marks() {
   // Both tables in the order of the mark's id, walked side by side: far cheaper than a join.
   Statement role(db_, "SELECT mark, role, bytes, cells FROM mark_role ORDER BY mark, role");
   bool more = role.step();
+  const bool has_caching = run_.schema >= 3;
+  Statement caching(db_, has_caching ? "SELECT * FROM mark_caching ORDER BY mark" : "SELECT 0");
+  bool more_caching = has_caching && caching.step();
   each(
       "SELECT mark, step, device, name, micro_step, time_ns, bytes, allocator_bytes, saved_bytes, "
       "saved_parameter_bytes, saved_number_bytes, expected_saved_bytes, phase, module, operator "
@@ -334,6 +354,10 @@ void Loading::load_marks() {
           const auto cells = decode_cells(blob(role.integer(3)), static_cast<Role>(index));
           check_names(cells);
           mark.cells.insert(mark.cells.end(), cells.begin(), cells.end());
+        }
+        if (has_caching) {
+          while (more_caching && caching.integer(0) < s.integer(0)) more_caching = caching.step();
+          if (more_caching && caching.integer(0) == s.integer(0)) mark.caching = caching_book(caching);
         }
         device_at(s.integer(1), s.integer(2))->marks.push_back(std::move(mark));
       });

@@ -118,6 +118,19 @@ CREATE TABLE mark(
   expected_saved_bytes INTEGER,   -- NULL: not computed
   phase TEXT NOT NULL,
   module INTEGER NOT NULL, operator INTEGER NOT NULL);
+CREATE TABLE mark_caching(        -- since version 3: of devices with a caching allocator
+  mark INTEGER PRIMARY KEY,
+  reserved_bytes INTEGER NOT NULL,  -- these three by replay of the allocator's events
+  active_bytes INTEGER NOT NULL,
+  allocated_bytes INTEGER NOT NULL,
+  largest_free_bytes INTEGER NOT NULL,
+  allocator_reserved_bytes INTEGER,   -- the allocator's own; NULL: not asked at this very moment
+  allocator_active_bytes INTEGER,
+  allocator_allocated_bytes INTEGER,
+  outside_bytes INTEGER,          -- NULL: not known
+  wanted_bytes INTEGER NOT NULL,  -- of the allocation that failed
+  limit_bytes INTEGER NOT NULL,
+  is_exact INTEGER NOT NULL);
 CREATE TABLE mark_role(
   mark INTEGER NOT NULL, role INTEGER NOT NULL,
   bytes INTEGER NOT NULL,

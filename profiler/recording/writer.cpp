@@ -105,6 +105,8 @@ class Writer::Impl {
         insert_mark_(
             *database_,
             "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)"),
+        insert_mark_caching_(*database_,
+                             "INSERT INTO mark_caching VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
         insert_mark_role_(*database_, "INSERT INTO mark_role VALUES(?1,?2,?3,?4)"),
         update_run_(*database_,
                     "UPDATE run SET ended=?1, overhead_seconds=?2, bookkeeper_seconds=?3, "
@@ -165,7 +167,7 @@ class Writer::Impl {
   BlobStore blobs_;
   Statement insert_string_, insert_step_, insert_step_device_, insert_phase_, insert_work_,
       insert_region_, insert_unit_,
-      insert_mark_, insert_mark_role_, update_run_;
+      insert_mark_, insert_mark_caching_, insert_mark_role_, update_run_;
   uint32_t strings_written_ = 0;
   int64_t next_mark_ = 1;
   std::optional<std::vector<std::string>> notes_written_;
@@ -302,6 +304,18 @@ void Writer::Impl::write_mark(uint64_t step, DeviceIndex device, const MarkBook&
                    mark.allocator_bytes, mark.bytes - mark.allocator_bytes, mark.saved_bytes,
                    mark.saved_parameter_bytes, mark.saved_number_bytes, expected, key(mark.phase),
                    mark.module.value, mark.op.value);
+  if (mark.caching) {
+    const CachingBook& caching = *mark.caching;
+    const auto known = [](int64_t bytes) {
+      return bytes < 0 ? std::nullopt : std::optional<int64_t>(bytes);
+    };
+    insert_mark_caching_.run(id, caching.reserved_bytes, caching.active_bytes,
+                             caching.allocated_bytes, caching.largest_free_bytes,
+                             known(caching.allocator_reserved_bytes),
+                             known(caching.allocator_active_bytes),
+                             known(caching.allocator_allocated_bytes), known(caching.outside_bytes),
+                             caching.wanted_bytes, caching.limit_bytes, caching.is_exact);
+  }
   std::array<std::vector<Cell>, kRoleCount> cells;
   for (const Cell& cell : mark.cells) cells[static_cast<size_t>(cell.role)].push_back(cell);
   for (size_t role = 0; role < kRoleCount; ++role) {

@@ -131,6 +131,7 @@ bool Session::step_begin() {
     return false;
   }
   wait_for_room();
+  context().devices.tell_mark(context());
   Event event;
   event.kind = EventKind::kStepBegin;
   push(event);
@@ -153,6 +154,7 @@ void Session::step_end(bool exception) {
   event.flags = exception ? event_flags::kException : 0;
   event.a = static_cast<uint64_t>(hook_ns - hook_ns_at_step_);
   hook_ns_at_step_ = hook_ns;
+  context().devices.tell_mark(context());
   push(event);
   step_open_.store(false);
   wake_.notify_one();
@@ -239,6 +241,7 @@ void Session::stop(const std::string& ended) noexcept {
     }
     bookkeeper_ns_.store(before);
     ended_ = ended;
+    write_run_if_changed();
     writer_.finish(end_so_far());
   } catch (...) {  // out of memory while finishing: what was committed stays readable
   }

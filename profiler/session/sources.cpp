@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/session/sources.h"
 
+#ifdef TORCHTALLY_HAS_CUDA
+#include "hooks/cuda/cuda_allocator.h"
+#endif
 #include "hooks/torch/cpu_allocator.h"
 #include "hooks/torch/objects.h"
 #include "hooks/torch/operators.h"
@@ -12,6 +15,9 @@ Sources make_sources(const SourceOptions& options) {
   auto objects = hooks::ObjectSource::make();
   sources.objects = objects.get();
   sources.all.push_back(hooks::make_cpu_allocator_source());
+#ifdef TORCHTALLY_HAS_CUDA
+  sources.all.push_back(hooks::make_cuda_allocator_source());
+#endif
   sources.all.push_back(std::move(objects));
   sources.all.push_back(hooks::make_operator_source({options.theory_steps}));
   return sources;

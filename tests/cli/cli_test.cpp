@@ -304,7 +304,7 @@ TEST_F(Cli, AFullOutputIsAnError) {
 
 TEST_F(Cli, InfoOfTheProgramAndOfARecording) {
   const json program = json::parse(torchtally({"info", "--json"}).out);
-  EXPECT_EQ(program["torchtally"]["recording_schema"], 2);
+  EXPECT_EQ(program["torchtally"]["recording_schema"], 3);
   EXPECT_THAT(program["torchtally"]["sqlite"].get<std::string>(), StartsWith("3."));
   EXPECT_FALSE(program.contains("run"));
   const json run = json::parse(torchtally({"info", good_, "--json"}).out)["run"];

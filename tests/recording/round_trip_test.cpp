@@ -100,7 +100,7 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
   test::write_recording(run, folder / "run.tally");
 
   const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
-  EXPECT_EQ(back.schema, 2);
+  EXPECT_EQ(back.schema, 3);
   EXPECT_EQ(back.step_count, 3);
   EXPECT_EQ(describe(back.info, *back.strings), describe(run.info, *run.strings));
   EXPECT_EQ(describe(back.end), describe(run.end));
@@ -109,6 +109,66 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
     EXPECT_TRUE(back.steps[i].full);
     EXPECT_EQ(describe(back.steps[i].books, *back.strings), describe(run.steps[i], *run.strings));
   }
+}
+
+// A device with a caching allocator, beside the CPU of the synthetic run.
+void add_card(SyntheticRun* run) {
+  run->info.devices.push_back({"cuda:0", "a card", 1 << 30});
+  for (StepBooks& step : run->steps) {
+    DeviceBooks card = step.devices[0];
+    card.device = 1;
+    int64_t salt = 0;
+    for (MarkBook& mark : card.marks) {
+      CachingBook caching;
+      caching.reserved_bytes = mark.bytes + 4096 + ++salt;
+      caching.active_bytes = mark.bytes + 512;
+      caching.allocated_bytes = mark.bytes + 256;
+      caching.largest_free_bytes = 77 + salt;
+      caching.allocator_reserved_bytes = caching.reserved_bytes;
+      if (salt % 2 == 0) {
+        caching.allocator_active_bytes = caching.active_bytes;
+        caching.allocator_allocated_bytes = caching.allocated_bytes;
+        caching.outside_bytes = 0;
+      }
+      caching.wanted_bytes = salt * 1000;
+      caching.limit_bytes = salt * 2000;
+      caching.is_exact = salt % 3 != 0;
+      mark.caching = caching;
+    }
+    for (TimelinePoint& point : card.timeline) {
+      point.reserved_bytes = sum(point.roles) + ++salt;
+      point.active_bytes = sum(point.roles);
+      point.largest_free_bytes = salt;
+    }
+    step.devices.push_back(std::move(card));
+  }
+}
+
+TEST(RoundTrip, WhatACachingAllocatorHasComesBack) {
+  const TemporaryFolder folder;
+  SyntheticRun run = make_synthetic_run();
+  add_card(&run);
+  test::write_recording(run, folder / "run.tally");
+  const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
+  ASSERT_EQ(back.steps.size(), run.steps.size());
+  for (size_t i = 0; i < 2; ++i) {  // the steps that are kept in detail
+    EXPECT_EQ(describe(back.steps[i].books, *back.strings), describe(run.steps[i], *run.strings));
+  }
+  EXPECT_EQ(back.steps[0].books.devices[1].marks[0].cached_bytes(), 4096 + 1 - 512);
+  EXPECT_EQ(back.steps[0].books.devices[1].marks[0].rounding_bytes(), 512);
+}
+
+TEST(RoundTrip, VersionTwoIsStillRead) {
+  const TemporaryFolder folder;
+  SyntheticRun run = make_synthetic_run();
+  test::write_recording(run, folder / "old.tally");
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
+  sqlite3_exec(db, "DROP TABLE mark_caching; PRAGMA user_version=2", nullptr, nullptr, nullptr);
+  sqlite3_close(db);
+  const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
+  EXPECT_EQ(back.schema, 2);
+  EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
 }
 
 TEST(RoundTrip, ARankAndAModelComeBack) {
@@ -140,7 +200,7 @@ TEST(RoundTrip, VersionOneIsStillRead) {
     const std::string sql = std::string("ALTER TABLE run DROP COLUMN ") + column;
     ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
   }
-  for (const char* table : {"region", "unit"}) {
+  for (const char* table : {"region", "unit", "mark_caching"}) {
     const std::string sql = std::string("DROP TABLE ") + table;
     ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << table;
   }
@@ -164,7 +224,7 @@ TEST(RoundTrip, ACleanRunIsOneFile) {
   EXPECT_THAT(names, testing::ElementsAre("run.tally"));
   const std::string bytes = test::read_bytes(folder / "run.tally");
   EXPECT_EQ(bytes.substr(0, 15), "SQLite format 3");
-  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\2", 4));  // user_version
+  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\3", 4));  // user_version
   EXPECT_EQ(bytes.substr(68, 4), "TTly");                      // application_id
 }
 

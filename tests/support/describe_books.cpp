@@ -16,6 +16,14 @@ std::string describe_mark(const MarkBook& m, const StringTable& strings) {
       key(m.mark), m.micro_step, m.time_ns, m.bytes, m.allocator_bytes, m.saved_bytes,
       m.saved_parameter_bytes, m.saved_number_bytes, m.expected_saved_bytes, key(m.phase),
       strings.text(m.module), strings.text(m.op), m.roles);
+  if (m.caching) {
+    const CachingBook& c = *m.caching;
+    out += fmt::format("  caching {} {} {} {} {} {} {} {} {} {} {}\n", c.reserved_bytes,
+                       c.active_bytes, c.allocated_bytes, c.largest_free_bytes,
+                       c.allocator_reserved_bytes, c.allocator_active_bytes,
+                       c.allocator_allocated_bytes, c.outside_bytes, c.wanted_bytes, c.limit_bytes,
+                       c.is_exact);
+  }
   std::vector<Cell> cells = m.cells;
   std::stable_sort(cells.begin(), cells.end(), [](const Cell& a, const Cell& b) {
     return std::pair(a.role, a.module) < std::pair(b.role, b.module);
@@ -34,8 +42,9 @@ std::string describe_device(const DeviceBooks& d, const StringTable& strings) {
       d.foreign_bytes, d.largest_difference, d.allocations, d.frees);
   for (const MarkBook& m : d.marks) out += describe_mark(m, strings);
   for (const TimelinePoint& p : d.timeline) {
-    out += fmt::format(" point {} {} {} {} {} {}\n", p.time_ns, p.roles, key(p.phase), p.micro_step,
-                       strings.text(p.module), strings.text(p.op));
+    out += fmt::format(" point {} {} {} {} {} {} {} {} {}\n", p.time_ns, p.roles, key(p.phase),
+                       p.micro_step, strings.text(p.module), strings.text(p.op), p.reserved_bytes,
+                       p.active_bytes, p.largest_free_bytes);
   }
   for (const BlockRow& b : d.peak_blocks) {
     out += fmt::format(" block {} x{} {} saved {} {} {} {} {} {} {} {} age {}\n", b.bytes, b.count,

@@ -260,7 +260,11 @@ TEST_F(AllocatorRules, ASnapshotIsNoEventOfMemory) {
   const at::Tensor tensor = bytes_on_card(4 * kMiB);
   events().clear();
   cuda_allocator::snapshot();
-  EXPECT_THAT(actions(events().all()), testing::Each(Action::SNAPSHOT));
+  // One for each device, in their order; all of them name device 0.
+  const auto all = events().all();
+  EXPECT_EQ(all.size(), static_cast<size_t>(c10::cuda::device_count()));
+  EXPECT_THAT(actions(all), testing::Each(Action::SNAPSHOT));
+  for (const AllocatorEvent& event : all) EXPECT_EQ(event.device, 0);
 }
 
 TEST_F(AllocatorRules, PoolsAreNamedByTheirIds) {

@@ -9,6 +9,10 @@
 #include <mutex>
 #include <vector>
 
+namespace at::cuda {
+void clearCublasWorkspaces();  // its own header wants those of more libraries
+}
+
 namespace tally::test {
 
 namespace cuda_allocator = c10::cuda::CUDACachingAllocator;
@@ -126,6 +130,13 @@ inline int64_t active_bytes(int device = 0) {
   return cuda_allocator::getDeviceStats(static_cast<c10::DeviceIndex>(device))
       .active_bytes[0]
       .current;
+}
+
+// Gives back the workspaces of cuBLAS and cuBLASLt; returns their bytes on cuda:0.
+inline int64_t clear_workspaces() {
+  const int64_t before = requested_bytes();
+  at::cuda::clearCublasWorkspaces();
+  return before - requested_bytes();
 }
 
 inline at::Tensor bytes_on_card(int64_t bytes, int device = 0) {

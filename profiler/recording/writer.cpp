@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because every table of the schema is written here.
 #include "profiler/recording/writer.h"
 
 #include <unistd.h>

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// A step's begin, marks and end.
+#include <algorithm>
+#include <utility>
+
+#include "profiler/ledger/ledger.h"
+
+namespace tally {
+
+MarkBook& Ledger::add_mark(Mark mark, const Event& event, DeviceLedger& device) {
+  MarkBook& book =
+      device.step.add_mark(mark, device.live_bytes, device.allocator_bytes(event.allocator_bytes),
+                           where(thread(event), device));
+  book.caching = device.caching_book();
+  return book;
+}
+
+void Ledger::add_mark(Mark mark, const Event& event) {
+  for (auto& device : devices_) {
+    if (device) add_mark(mark, event, *device);
+  }
+}
+
+void Ledger::on_step_begin(const Event& event) {
+  if (step_open_) return;
+  step_open_ = true;
+  step_begin_ns_ = now_ns_;
+  step_thread_ = event.thread;
+  step_events_ = 1;
+  micro_steps_ = micro_step_ = 0;
+  forward_began_ = 0;
+  tokens_ = micro_step_tokens_ = 0;
+  phases_.clear();
+  regions_.begin_step();
+  born_since_edge_.clear();
+  expected_saves_.clear();
+  has_expected_saves_ = false;
+  foreign_.clear();
+  ThreadState& state = thread(event);
+  if (phases_.empty()) move_phase_span(state.phase);
+  for (auto& of : devices_) {
+    if (!of) continue;
+    of->over_budget = false;
+    of->oom_marks = 0;
+    of->step.begin(of->live_bytes, of->allocator_bytes(event.allocator_bytes), where(state, *of),
+                   event.sequence, step_begin_ns_, of->caching_book());
+  }
+  add_mark(Mark::kStart, event);
+}
+
+void Ledger::on_step_end(const Event& event) {
+  if (!step_open_) return;
+  thread(event);
+  // A step that never ran backward still counts what its embedding was given.
+  if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
+  add_mark(Mark::kEnd, event);
+  blocks_.for_each([this](Block& block) {
+    devices_[block.device]->step.settle(block, role_of(block, true), Timeline::kForever);
+  });
+  StepBooks books;
+  books.index = step_index_;
+  books.start_ns = step_begin_ns_;
+  books.duration_ns = now_ns_ - step_begin_ns_;
+  books.micro_steps = micro_steps_;
+  books.tokens = tokens_;
+  int64_t peak = 0;
+  for (const auto& of : devices_) {
+    if (of) peak = std::max(peak, of->step.peak_bytes());
+  }
+  // A new highest peak by less than a hundredth repeats what is kept already.
+  books.detailed = step_index_ < options_.detailed_steps ||
+                   peak > highest_detailed_peak_ + highest_detailed_peak_ / 100;
+  if (books.detailed) highest_detailed_peak_ = std::max(highest_detailed_peak_, peak);
+  std::vector<int64_t> foreign(devices_.size());
+  foreign_.for_each(
+      [&foreign](uint64_t, const Storage& storage) { foreign[storage.device] += storage.bytes; });
+  for (auto& of : devices_) {
+    if (!of) continue;
+    DeviceBooks device_books = of->step.finish(books.detailed, tensors_);
+    device_books.device = of->index;
+    device_books.foreign_bytes = foreign[of->index];
+    books.devices.push_back(std::move(device_books));
+  }
+  if (!phases_.empty()) phases_.back().end_ns = books.duration_ns;
+  std::erase_if(phases_, [](const PhaseSpan& span) { return span.end_ns <= span.begin_ns; });
+  books.phases = std::exchange(phases_, {});
+  books.operators = operators_.take();
+  regions_.finish(books);
+  if (!books.detailed) {
+    books.regions.clear();
+    books.units.clear();
+  }
+  books.events = step_events_;
+  books.unmatched_frees = unmatched_frees_;
+  books.profiler_ns = static_cast<int64_t>(event.a);
+  closed_.push_back(std::move(books));
+  blocks_.for_each([this](Block& block) { carry_over(block); });
+  forward_.next_step();
+  step_open_ = false;
+  ++step_index_;
+  for (auto& state : threads_) {
+    if (!state->works()) state->phase = Phase::kOther;
+  }
+}
+
+std::vector<StepBooks> Ledger::take_closed_steps() { return std::exchange(closed_, {}); }
+
+}  // namespace tally

@@ -58,6 +58,28 @@ Json place(const analysis::MarkSummary& mark) {
   return {{"phase", key(mark.phase)}, {"module", mark.module}, {"operator", mark.op}};
 }
 
+// What a caching allocator has beside the blocks; null where it was not asked.
+Json caching(const analysis::MarkSummary& m) {
+  const CachingBook& book = *m.caching;
+  const auto known = [](int64_t bytes) { return bytes < 0 ? Json() : Json(bytes); };
+  Json out{{"reserved_bytes", book.reserved_bytes},
+           {"active_bytes", book.active_bytes},
+           {"allocated_bytes", book.allocated_bytes},
+           {"largest_free_bytes", book.largest_free_bytes},
+           {key(Role::kRounding), m.rounding_bytes},
+           {key(Role::kCached), m.cached_bytes},
+           {key(Role::kOutsideAllocator), known(book.outside_bytes)},
+           {"allocator_reserved_bytes", known(book.allocator_reserved_bytes)},
+           {"allocator_active_bytes", known(book.allocator_active_bytes)},
+           {"allocator_allocated_bytes", known(book.allocator_allocated_bytes)},
+           {"exact", book.is_exact}};
+  if (m.mark == Mark::kOom) {
+    out["wanted_bytes"] = book.wanted_bytes;
+    out["limit_bytes"] = book.limit_bytes;
+  }
+  return out;
+}
+
 Json mark(const analysis::MarkSummary& m) {
   Json out{{"name", key(m.mark)},
            {"micro_step", m.micro_step},
@@ -70,6 +92,7 @@ Json mark(const analysis::MarkSummary& m) {
   out["expected_saved_bytes"] = m.expected_saved_bytes ? Json(*m.expected_saved_bytes) : Json();
   out["allocator_bytes"] = m.allocator_bytes;
   out["difference"] = m.difference;
+  if (m.caching) out["caching"] = caching(m);
   return out;
 }
 
@@ -78,6 +101,7 @@ Json device_step(const analysis::DeviceStep& device) {
   peak.update(place(device.peak));
   peak["micro_step"] = device.peak.micro_step;
   peak["roles"] = roles(device.peak.roles);
+  if (device.peak.caching) peak["caching"] = caching(device.peak);
   Json marks = Json::array();
   for (const auto& m : device.marks) marks.push_back(mark(m));
   return {{"peak", peak},

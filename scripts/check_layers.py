@@ -26,7 +26,7 @@ ROOMS = {
     "profiler/recording": [CORE, BOOKS],
     "profiler/analysis": [CORE, BOOKS, "profiler/recording", "profiler/estimate",
                           PUBLIC + "/estimate.h"],
-    "reports": [CORE, "profiler/analysis"],
+    "reports": [CORE, BOOKS, "profiler/analysis"],
     "hooks/torch": [CORE],
     "hooks/cuda": [CORE],
     "hooks/cupti": [CORE],

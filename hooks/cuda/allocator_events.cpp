@@ -158,15 +158,17 @@ void tell_device(Context& context, Allocator& allocator, size_t ordinal) {
     const int64_t reserved = device.reserved_bytes.load();
     const DeviceStats stats = allocator.getDeviceStats(static_cast<c10::DeviceIndex>(ordinal));
     if (device.events.load() != before) continue;
-    Event told[2] = {event_of(EventKind::kAllocatorCount, ordinal),
-                     event_of(EventKind::kAllocatorUse, ordinal)};
-    told[0].a = static_cast<uint64_t>(stats.requested_bytes[0].current - live);
-    told[0].b = static_cast<uint64_t>(stats.reserved_bytes[0].current - reserved);
-    told[0].c = static_cast<uint64_t>(device.used_bytes.load());
-    told[1].a = static_cast<uint64_t>(stats.allocated_bytes[0].current);
-    told[1].b = static_cast<uint64_t>(stats.active_bytes[0].current);
-    told[1].c = before;
-    context.log.push_all(told, 2);
+    EventLog::Batch batch(context.log);
+    Event& count = batch.add(EventKind::kAllocatorCount);
+    count.id = index_of(ordinal);
+    count.a = static_cast<uint64_t>(stats.requested_bytes[0].current - live);
+    count.b = static_cast<uint64_t>(stats.reserved_bytes[0].current - reserved);
+    count.c = static_cast<uint64_t>(device.used_bytes.load());
+    Event& use = batch.add(EventKind::kAllocatorUse);
+    use.id = index_of(ordinal);
+    use.a = static_cast<uint64_t>(stats.allocated_bytes[0].current);
+    use.b = static_cast<uint64_t>(stats.active_bytes[0].current);
+    use.c = before;
     return;
   }
 }

@@ -48,6 +48,9 @@ MarkSummary Builder::mark(const MarkBook& book) const {
   out.saved_parameter_bytes = book.saved_parameter_bytes;
   out.saved_number_bytes = book.saved_number_bytes;
   if (book.expected_saved_bytes >= 0) out.expected_saved_bytes = book.expected_saved_bytes;
+  out.caching = book.caching;
+  out.rounding_bytes = book.rounding_bytes();
+  out.cached_bytes = book.cached_bytes();
   out.phase = book.phase;
   out.module = text(book.module);
   out.op = text(book.op);
@@ -67,7 +70,8 @@ DeviceStep Builder::device(const DeviceBooks& books, bool in_detail) const {
   if (in_detail) {
     for (const tally::TimelinePoint& p : books.timeline) {
       out.timeline.push_back({static_cast<double>(p.time_ns) * kNano, p.roles, p.phase,
-                              p.micro_step, text(p.module), text(p.op)});
+                              p.micro_step, text(p.module), text(p.op), p.reserved_bytes,
+                              p.active_bytes, p.largest_free_bytes});
     }
   }
   for (const tally::BlockRow& b : books.peak_blocks) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "profiler/core/words.h"
+#include "profiler/ledger/books.h"
 
 namespace tally::analysis {
 
@@ -33,6 +34,10 @@ struct MarkSummary {
   int64_t saved_parameter_bytes = 0;
   int64_t saved_number_bytes = 0;
   std::optional<int64_t> expected_saved_bytes;
+  // Of devices with a caching allocator: beside the blocks, and in no sum of roles.
+  std::optional<CachingBook> caching;
+  int64_t rounding_bytes = 0;
+  int64_t cached_bytes = 0;
   Phase phase = Phase::kOther;
   std::string module;
   std::string op;
@@ -46,6 +51,10 @@ struct TimelinePoint {
   int micro_step = 0;
   std::string module;
   std::string op;
+  // Of a caching allocator, else 0.
+  int64_t reserved_bytes = 0;
+  int64_t active_bytes = 0;
+  int64_t largest_free_bytes = 0;
 };
 
 struct PhaseSpan {

@@ -45,11 +45,13 @@ Options apply_environment(Options options) {
       options.detail_steps = parse_count(value, name);
     } else if (name == "TORCHTALLY_BUDGET") {
       options.budget_bytes = parse_bytes(value, std::string(name));
+    } else if (name == "TORCHTALLY_COUNTERS") {
+      options.counters = parse_switch(value, name);
     } else if (name == "TORCHTALLY_ENABLED") {
       options.enabled = parse_switch(value, name);
     } else if (name != "TORCHTALLY_TORCH") {  // where scripts/setup finds LibTorch
       throw Error("{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
-                  "_BUDGET and _ENABLED)", name);
+                  "_BUDGET, _COUNTERS and _ENABLED)", name);
     }
   }
   if (options.enabled && options.recording.empty()) {

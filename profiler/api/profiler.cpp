@@ -28,7 +28,7 @@ class Profiler::Impl {
     if (!options_.enabled) return;
     check_torch_version();
     hooks::prepare(Session::context());
-    Sources sources = make_sources({});
+    Sources sources = make_sources({.counters = options_.counters});
     objects_ = sources.objects;
     SessionOptions session;
     session.recording = options_.recording;

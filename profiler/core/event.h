@@ -46,8 +46,13 @@
 //   kAllocatorUse   allocated bytes  active bytes     device's events   device  -
 //   kOutOfMemory    wanted           free on device   limit             device  -
 //   kWorkspace      pointer          -                -                 device  -   (scratch memory of a library)
+//
+// Of hardware counters. A range is numbered in its step and belongs to the operator that is open.
+//   kRange          range            -                -                 -       -
+//   kCounted        range            value (a double) -                 what    -   (CountedQuantity)
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -87,7 +92,13 @@ enum class EventKind : uint8_t {
   kAllocatorUse,
   kOutOfMemory,
   kWorkspace,
+  kRange,
+  kCounted,
 };
+
+// What hardware counters tell of a range; of kCounted.
+enum class CountedQuantity : uint32_t { kTensorFlops, kScalarFlops, kNanoseconds, kDramBytes };
+inline constexpr size_t kCountedQuantities = 4;
 
 namespace event_flags {
 // Mode bits of kOpEnter and kNodeEnter.

@@ -98,6 +98,15 @@ struct OperatorRow {
   double torch_flops = 0;        // the part that torch.utils.flop_counter counts as well
   double elementwise_flops = 0;  // element-wise, reductions and normalisations
   int64_t nanoseconds = 0;       // wall time of the outermost operator, without operators inside
+  // Executed, by hardware counters; 0 where they were not asked in this step.
+  double tensor_flops = 0;  // on tensor cores
+  double scalar_flops = 0;  // by scalar instructions
+  double device_ns = 0;     // of its kernels
+  double dram_bytes = 0;    // read and written
+
+  bool is_counted() const {
+    return tensor_flops != 0 || scalar_flops != 0 || device_ns != 0 || dram_bytes != 0;
+  }
 };
 
 // A piece of the forward pass that ran again inside backward: a checkpointed region.

@@ -2,6 +2,7 @@
 #include "profiler/ledger/ledger.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace tally {
@@ -101,6 +102,8 @@ void Ledger::apply(const Event& event) {
     case EventKind::kAllocatorCount:
     case EventKind::kAllocatorUse:
     case EventKind::kOutOfMemory: return on_device_event(event);
+    case EventKind::kRange: return on_range(event);
+    case EventKind::kCounted: return on_counted(event);
     case EventKind::kWorkspace:
       if (Block* block = blocks_.find(event.a)) block->evidence |= evidence::kWorkspace;
       return;
@@ -229,6 +232,26 @@ void Ledger::on_frame_exit(const Event& event) {
   // A node inside a recomputation hands its phase back; outside, the backward pass goes on.
   if (frame.kind == EventKind::kNodeEnter && state.innermost(EventKind::kNodeEnter)) {
     enter_phase(state, Phase::kBackward, event);
+  }
+}
+
+void Ledger::on_range(const Event& event) {
+  ThreadState& state = thread(event);
+  if (!step_open_ || event.a != ranges_.size()) return;
+  const Frame* op = state.innermost(EventKind::kOpEnter);
+  ranges_.push_back({state.phase, module_of(state), op ? op->op : StringId{}});
+}
+
+void Ledger::on_counted(const Event& event) {
+  if (!step_open_ || event.a >= ranges_.size()) return;
+  const CountedRange& range = ranges_[event.a];
+  OperatorRow& row = operators_.row(range.phase, range.module, range.op);
+  const double value = std::bit_cast<double>(event.b);
+  switch (static_cast<CountedQuantity>(event.id)) {
+    case CountedQuantity::kTensorFlops: row.tensor_flops += value; break;
+    case CountedQuantity::kScalarFlops: row.scalar_flops += value; break;
+    case CountedQuantity::kNanoseconds: row.device_ns += value; break;
+    case CountedQuantity::kDramBytes: row.dram_bytes += value; break;
   }
 }
 

@@ -64,6 +64,8 @@ class Ledger {
   void on_state(const Event& event);
   void on_step_begin(const Event& event);
   void on_step_end(const Event& event);
+  void on_range(const Event& event);
+  void on_counted(const Event& event);
   void on_device_event(const Event& event);  // of a caching allocator
 
   // The device of a memory event; made at its first.
@@ -113,6 +115,12 @@ class Ledger {
   uint64_t forward_began_ = 0;     // sequence number where the last forward phase began; 0: not yet
   OperatorTable operators_;
   Regions regions_{strings_, blocks_};
+  struct CountedRange {
+    Phase phase;
+    StringId module;
+    StringId op;
+  };
+  std::vector<CountedRange> ranges_;  // of hardware counters, by their number
   std::vector<PhaseSpan> phases_;
   double tokens_ = 0;
   double micro_step_tokens_ = 0;

@@ -32,6 +32,7 @@ void Ledger::on_step_begin(const Event& event) {
   tokens_ = micro_step_tokens_ = 0;
   phases_.clear();
   regions_.begin_step();
+  ranges_.clear();
   born_since_edge_.clear();
   expected_saves_.clear();
   has_expected_saves_ = false;

@@ -122,6 +122,13 @@ std::string encode_operators(const std::vector<OperatorRow>& rows) {
     if (r.torch_flops != r.flops) out.put_real(r.torch_flops);
   }
   out.real_column(rows, [](const OperatorRow& r) { return r.elementwise_flops; });
+  // Since version 3: what hardware counters told, if they told anything.
+  if (std::any_of(rows.begin(), rows.end(), [](const OperatorRow& r) { return r.is_counted(); })) {
+    out.real_column(rows, [](const OperatorRow& r) { return r.tensor_flops; });
+    out.real_column(rows, [](const OperatorRow& r) { return r.scalar_flops; });
+    out.real_column(rows, [](const OperatorRow& r) { return r.device_ns; });
+    out.real_column(rows, [](const OperatorRow& r) { return r.dram_bytes; });
+  }
   return out.raw();
 }
 
@@ -141,6 +148,12 @@ std::vector<OperatorRow> decode_operators(std::string_view raw, std::string_view
   in.real_column(rows, [](OperatorRow& r, double v) { r.flops = v; });
   for (OperatorRow& r : rows) r.torch_flops = in.get() ? r.flops : in.get_real();
   in.real_column(rows, [](OperatorRow& r, double v) { r.elementwise_flops = v; });
+  if (!in.at_end()) {
+    in.real_column(rows, [](OperatorRow& r, double v) { r.tensor_flops = v; });
+    in.real_column(rows, [](OperatorRow& r, double v) { r.scalar_flops = v; });
+    in.real_column(rows, [](OperatorRow& r, double v) { r.device_ns = v; });
+    in.real_column(rows, [](OperatorRow& r, double v) { r.dram_bytes = v; });
+  }
   in.expect_end();
   Decoder times(raw_times);
   times.column(rows, [](OperatorRow& r, uint64_t v) { r.nanoseconds = static_cast<int64_t>(v); });

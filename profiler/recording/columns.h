@@ -69,6 +69,7 @@ class Decoder {
       set(row, static_cast<int64_t>(last));
     }
   }
+  bool at_end() const { return rest_.empty(); }
   void expect_end() const;
 
  private:

@@ -4,6 +4,9 @@
 #ifdef TORCHTALLY_HAS_CUDA
 #include "hooks/cuda/cuda_allocator.h"
 #endif
+#ifdef TORCHTALLY_HAS_CUPTI
+#include "hooks/cupti/counters.h"
+#endif
 #include "hooks/torch/cpu_allocator.h"
 #include "hooks/torch/objects.h"
 #include "hooks/torch/operators.h"
@@ -20,6 +23,9 @@ Sources make_sources(const SourceOptions& options) {
 #endif
   sources.all.push_back(std::move(objects));
   sources.all.push_back(hooks::make_operator_source({options.theory_steps}));
+#ifdef TORCHTALLY_HAS_CUPTI
+  if (options.counters) sources.all.push_back(hooks::make_counter_source());
+#endif
   return sources;
 }
 

@@ -21,6 +21,7 @@ struct Sources {
 
 struct SourceOptions {
   uint64_t theory_steps = 2;
+  bool counters = false;  // hardware counters of what kernels execute
 };
 
 Sources make_sources(const SourceOptions& options);

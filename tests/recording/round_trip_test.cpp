@@ -148,6 +148,10 @@ TEST(RoundTrip, WhatACachingAllocatorHasComesBack) {
   const TemporaryFolder folder;
   SyntheticRun run = make_synthetic_run();
   add_card(&run);
+  run.steps[1].operators[0].tensor_flops = 1e15;
+  run.steps[1].operators[0].device_ns = 0.5;
+  run.steps[1].operators[1].scalar_flops = 3;
+  run.steps[1].operators[1].dram_bytes = 1e300;
   test::write_recording(run, folder / "run.tally");
   const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
   ASSERT_EQ(back.steps.size(), run.steps.size());

@@ -68,9 +68,10 @@ std::string describe(const StepBooks& s, const StringTable& strings) {
     out += fmt::format("phase {} {} {} {}\n", key(p.phase), p.micro_step, p.begin_ns, p.end_ns);
   }
   for (const OperatorRow& r : s.operators) {
-    out += fmt::format("operator {} {} {} x{} {:a} {:a} {:a} {}\n", key(r.phase),
-                       strings.text(r.module), strings.text(r.op), r.calls, r.flops, r.torch_flops,
-                       r.elementwise_flops, r.nanoseconds);
+    out += fmt::format("operator {} {} {} x{} {:a} {:a} {:a} {} counted {:a} {:a} {:a} {:a}\n",
+                       key(r.phase), strings.text(r.module), strings.text(r.op), r.calls, r.flops,
+                       r.torch_flops, r.elementwise_flops, r.nanoseconds, r.tensor_flops,
+                       r.scalar_flops, r.device_ns, r.dram_bytes);
   }
   for (const RegionRow& r : s.regions) {
     out += fmt::format("region {} {} {} kept {} avoided {} {:a} {} {} {}\n", r.micro_step,

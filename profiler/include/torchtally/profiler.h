@@ -43,6 +43,9 @@ struct Options {
   int64_t detail_steps = 3;
   // TORCHTALLY_BUDGET ("8GiB"): bytes; a step that has more alive gets a mark `oom`. 0: no budget.
   int64_t budget_bytes = 0;
+  // TORCHTALLY_COUNTERS (0 or 1): counts what kernels execute on CUDA devices, with the GPU's own
+  // counters. Where they are refused, the recording says why; FLOPs are those of the formulas then.
+  bool counters = false;
   // TORCHTALLY_ENABLED (0 or 1): false makes everything below do nothing.
   bool enabled = true;
 };

@@ -279,6 +279,7 @@ void end() noexcept {
 }
 
 void tell_statistics(Context& context, Allocator& allocator) noexcept {
+  if (!context_of_session.load(std::memory_order_acquire)) return;  // a forked child
   const int64_t begin_ns = now_ns();
   try {
     for (size_t ordinal = 0; ordinal < kMostDevices; ++ordinal) {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -63,6 +64,7 @@ class CudaAllocatorSource final : public Source {
   }
   void step_end() noexcept override {
     if (begin_if_used()) cuda::ask_devices(*allocator_);
+    if (!context_) note_statistics();
   }
 
   void stop() noexcept override {
@@ -75,7 +77,19 @@ class CudaAllocatorSource final : public Source {
     if (!began_.load()) explain(refusal_.empty() ? "the program did not use CUDA" : refusal_);
     context_ = nullptr;
   }
-  SourceStatistics statistics() const override { return {}; }  // its time is in the CPU allocator's
+  // Its time is in the CPU allocator's.
+  SourceStatistics statistics() const override {
+    SourceStatistics statistics;
+    const std::lock_guard lock(mutex_);
+    for (const auto& [device, peak] : peaks_) {
+      statistics.notes.push_back(fmt::format(
+          "cuda:{}: LibTorch's statistics say that at most {} were allocated and {} reserved; for "
+          "what is "
+          "not known.",
+          device, format_bytes(peak.allocated_bytes), format_bytes(peak.reserved_bytes)));
+    }
+    return statistics;
+  }
 
  private:
   // Whether the devices are watched. The first caller after the program has initialised CUDA
@@ -107,6 +121,18 @@ class CudaAllocatorSource final : public Source {
   void before_mark() noexcept {
     if (begin_if_used()) cuda::tell_statistics(*context_, *allocator_);
   }
+  // Where an allocator takes no trackers: what its statistics say of the device that steps.
+  void note_statistics() noexcept {
+    try {
+      cuda::Allocator* allocator = cuda::find_allocator();
+      if (!allocator || !allocator->initialized() || allocator->name() != "cudaMallocAsync") return;
+      const int device = cuda::current_device();
+      const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+      const std::lock_guard lock(mutex_);
+      peaks_[device] = {stats.allocated_bytes[0].peak, stats.reserved_bytes[0].peak};
+    } catch (...) {  // it says nothing
+    }
+  }
   // What the recording says of this source.
   void explain(const std::string& reason) noexcept {
     try {
@@ -121,7 +147,12 @@ class CudaAllocatorSource final : public Source {
 
   Context* context_ = nullptr;
   cuda::Allocator* allocator_ = nullptr;
-  std::mutex mutex_;  // of the beginning
+  struct Peak {
+    int64_t allocated_bytes;
+    int64_t reserved_bytes;
+  };
+  mutable std::mutex mutex_;   // of the beginning, and of what follows
+  std::map<int, Peak> peaks_;  // by device
   std::atomic<bool> began_{false};
   std::string refusal_;
 };

@@ -77,6 +77,10 @@ std::vector<DeviceInfo> list_devices() {
   return devices;
 }
 
+int current_device() {
+  return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getDevice().index();
+}
+
 void list_workspaces(std::vector<uint64_t>& pointers) {
   using Map = WorkspaceMap&();
   static Map* const maps[] = {

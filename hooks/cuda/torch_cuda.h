@@ -29,6 +29,9 @@ std::string why_no_device();
 // Names and sizes of the devices that the process sees. Only once the program has initialised CUDA.
 std::vector<DeviceInfo> list_devices();
 
+// The device that this thread uses. Only once the program has initialised CUDA.
+int current_device();
+
 // Start of each block that cuBLAS and cuBLASLt work in, one a handle and stream: LibTorch keeps the
 // list. Appends to `pointers`; nothing when another thread changes the list right now.
 void list_workspaces(std::vector<uint64_t>& pointers);

@@ -207,7 +207,11 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
       // Of an update, what it works on tells all: the parameter, its gradient or its state.
       const bool updates =
           !records && hooks.after_backward == step_number.load(std::memory_order_relaxed);
-      if (!in_task || records) {
+      if (name.communicates) {
+        for_each_tensor(inputs, [&](const at::Tensor& tensor) {
+          add_tensor(context, batch, EventKind::kCommunication, tensor);
+        });
+      } else if (!in_task || records) {
         bool first = true;
         for_each_tensor(inputs, [&](const at::Tensor& tensor) {
           if (first || !updates) add_tensor(context, batch, EventKind::kRead, tensor);

@@ -30,7 +30,10 @@ Json program() {
           {"compiler", __VERSION__},
           {"build", TORCHTALLY_BUILD_TYPE},
           {"sqlite", sqlite3_libversion()},
-          {"recording_schema", recording::kSchemaVersion}};
+          {"recording_schema", recording::kSchemaVersion},
+          {"hooks_torch", TORCHTALLY_HOOKS_TORCH},
+          {"hooks_cuda", TORCHTALLY_HOOKS_CUDA},
+          {"hooks_cupti", TORCHTALLY_HOOKS_CUPTI}};
 }
 
 Json pairs(const std::vector<std::pair<std::string, std::string>>& values) {

@@ -28,6 +28,7 @@
 //   kParameter      pointer          tensor           storage bytes     index   kForeign
 //   kState          pointer          tensor           parameter pointer name    -
 //   kInput          pointer          tensor           storage bytes     -       kForeign
+//   kCommunication  pointer          tensor           storage bytes     -       kForeign
 //   kScopeEnter     -                -                -                 name    -
 //   kScopeExit      -                -                -                 -       -
 //   kStepBegin      -                -                -                 -       -
@@ -94,6 +95,7 @@ enum class EventKind : uint8_t {
   kWorkspace,
   kRange,
   kCounted,
+  kCommunication,
 };
 
 // What hardware counters tell of a range; of kCounted.

@@ -87,6 +87,14 @@ void Ledger::apply(const Event& event) {
         note_foreign(event);
       }
       return;
+    case EventKind::kCommunication:
+      if (Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a)) {
+        note_tensor(*block, event);
+        block->evidence |= evidence::kCommunication;
+      } else {
+        note_foreign(event);
+      }
+      return;
     case EventKind::kStepBegin: return on_step_begin(event);
     case EventKind::kMicroStep: {
       ThreadState& state = thread(event);

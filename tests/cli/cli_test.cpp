@@ -306,6 +306,10 @@ TEST_F(Cli, InfoOfTheProgramAndOfARecording) {
   const json program = json::parse(torchtally({"info", "--json"}).out);
   EXPECT_EQ(program["torchtally"]["recording_schema"], 3);
   EXPECT_THAT(program["torchtally"]["sqlite"].get<std::string>(), StartsWith("3."));
+  for (const char* hooks : {"hooks_torch", "hooks_cuda", "hooks_cupti"}) {
+    EXPECT_THAT(program["torchtally"][hooks].get<std::string>(),
+                testing::AnyOf(StartsWith("built"), StartsWith("not built: ")));
+  }
   EXPECT_FALSE(program.contains("run"));
   const json run = json::parse(torchtally({"info", good_, "--json"}).out)["run"];
   EXPECT_EQ(run["steps"], 4);

@@ -174,6 +174,21 @@ TEST(Devices, AWorkspaceStaysOneFromStepToStep) {
   EXPECT_EQ(mark(books, 1, Mark::kEnd).roles[workspace], 1000);
 }
 
+TEST(Devices, WhatACollectiveWorksOnIsCommunicationUnlessItIsMore) {
+  CardScript card;
+  card.segment(kBase, kSegment);
+  card.step_begin();
+  card.alloc(kBase, 1000);
+  card.alloc(kBase + 1024, 500);
+  card.push(EventKind::kCommunication, kBase, 0, 1000);
+  card.push(EventKind::kCommunication, kBase + 1024, 0, 500);
+  card.push(EventKind::kInput, kBase + 1024, 0, 500);
+  const StepBooks books = card.step_end();
+  const MarkBook& end = mark(books, 1, Mark::kEnd);
+  EXPECT_EQ(end.roles[static_cast<size_t>(Role::kCommunication)], 1000);
+  EXPECT_EQ(end.roles[static_cast<size_t>(Role::kInput)], 500);
+}
+
 TEST(Devices, AdoptedBlocksKeepTheSizeTheyHave) {
   CardScript card;
   card.step_begin();

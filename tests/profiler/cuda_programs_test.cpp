@@ -4,6 +4,7 @@
 // card is virtual (tests/virtual_gpu), everything above it is real. Run again with other settings
 // of the allocator; see CMakeLists.txt.
 #include <ATen/autocast_mode.h>
+#include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <gmock/gmock.h>
 
@@ -38,14 +39,6 @@ void expect_nothing_unnamed(const recording::Run& run, size_t device = kCard) {
     }
   }
 }
-const SourceInfo& cuda_source(const recording::Run& run) {
-  for (const SourceInfo& source : run.info.sources) {
-    if (source.name == "cuda.allocator") return source;
-  }
-  ADD_FAILURE() << "no source cuda.allocator";
-  return run.info.sources.at(0);
-}
-
 class CudaProgram : public testing::Test {
  protected:
   void SetUp() override { use_cuda(); }
@@ -250,7 +243,7 @@ TEST_F(CudaProgram, AttachedInTheMiddle) {
 TEST_F(CudaProgram, ASecondSession) {
   for (int session = 0; session < 2; ++session) {
     const auto run = profiled([](Profiler& profiler) { train(profiler, {.steps = 2}); });
-    EXPECT_TRUE(cuda_source(run).available) << cuda_source(run).reason;
+    EXPECT_EQ(run.steps[1].books.devices.size(), 2u);
   }
 }
 
@@ -293,6 +286,34 @@ TEST_F(CudaProgram, StreamsPoolsAndEmptyCache) {
       cuda_allocator::emptyCache();
     }
   });
+}
+
+// Captured in a pool of its own; a replay allocates nothing, and what the pool holds stays in the
+// books.
+TEST_F(CudaProgram, AGraphCapturedAndReplayed) {
+  const auto run = profiled([](Profiler& profiler) {
+    const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
+    torch::nn::Linear layer(256, 256);
+    layer->to(torch::kCUDA);
+    const auto x = torch::randn({64, 256}, on_card());
+    at::cuda::CUDAGraph graph;
+    torch::Tensor y;
+    {
+      const auto step = profiler.step();
+      const torch::NoGradGuard no_gradients;
+      layer->forward(x);  // cuBLAS takes its workspace before the capture
+      graph.capture_begin();
+      y = torch::relu(layer->forward(x));
+      graph.capture_end();
+    }
+    for (int i = 0; i < 3; ++i) {
+      const auto step = profiler.step();
+      graph.replay();
+      (y * 2).sum();
+    }
+  });
+  EXPECT_EQ(mark_of(run, 1, Mark::kEnd, 0, kCard).bytes,
+            mark_of(run, 3, Mark::kEnd, 0, kCard).bytes);
 }
 
 TEST_F(CudaProgram, OutOfMemoryIsAMarkWithItsNumbers) {
@@ -343,55 +364,6 @@ TEST_F(CudaProgram, TwoDevicesHaveBooksOfTheirOwn) {
   // Of the second layer autograd keeps its input, on its own card.
   EXPECT_EQ(on_second.saved_bytes, 64 * 256 * 4);
   EXPECT_EQ(on_first.saved_bytes, 64 * 512 * 4);
-}
-
-// ---- where there is nothing to watch, the recording says why
-
-recording::Run on_the_cpu() {
-  return profiled([](Profiler& profiler) {
-    const auto step = profiler.step();
-    torch::ones({10}).requires_grad_(true).sum().backward();
-  });
-}
-
-TEST(CudaSource, ReadyButNeverUsed) {
-  if (cuda_allocator::get()->initialized()) GTEST_SKIP() << "needs a process of its own";
-  const SourceInfo source = cuda_source(on_the_cpu());
-  EXPECT_FALSE(source.available);
-  EXPECT_EQ(source.reason, "the program did not use CUDA");
-}
-
-TEST(CudaSource, FirstUsedInTheMiddleOfAStep) {
-  if (cuda_allocator::get()->initialized()) GTEST_SKIP() << "needs a process of its own";
-  const auto run = profiled([](Profiler& profiler) {
-    for (int i = 0; i < 2; ++i) {
-      const auto step = profiler.step();
-      const auto on_cpu = torch::ones({10, 10});
-      auto weight = torch::ones({10, 10}).to(torch::kCUDA).requires_grad_(true);
-      on_cpu.to(torch::kCUDA).mm(weight).sum().backward();
-    }
-  });
-  EXPECT_TRUE(cuda_source(run).available);
-  EXPECT_EQ(run.steps[0].books.devices.size(), 2u);
-}
-
-TEST(CudaSource, TheDriversAllocatorIsRefusedWithItsSentence) {
-  if (cuda_allocator::get()->name() != "cudaMallocAsync") GTEST_SKIP() << "needs that allocator";
-  const SourceInfo source = cuda_source(on_the_cpu());
-  EXPECT_FALSE(source.available);
-  EXPECT_THAT(source.reason,
-              testing::HasSubstr("does not yet support attachAllocatorTraceTracker"));
-}
-
-TEST(CudaSource, WithoutTheCacheItSaysSo) {
-  if (!std::getenv("PYTORCH_NO_CUDA_MEMORY_CACHING")) GTEST_SKIP() << "needs caching switched off";
-  EXPECT_THAT(cuda_source(on_the_cpu()).reason, testing::HasSubstr("caching is switched off"));
-}
-
-TEST(CudaSource, HiddenDevicesAreNamed) {
-  if (!std::getenv("CUDA_VISIBLE_DEVICES")) GTEST_SKIP() << "needs hidden devices";
-  EXPECT_EQ(cuda_source(on_the_cpu()).reason,
-            "CUDA_VISIBLE_DEVICES hides every CUDA device from this program");
 }
 
 }  // namespace

@@ -368,5 +368,24 @@ TEST(Roles, InferenceHasNoActivations) {
   }
 }
 
+// A collective, as c10d's operators appear to an observer; outside and inside a backward pass.
+TEST(Roles, OperandsOfACollectiveAreCommunication) {
+  const auto run = profiled([](Profiler& profiler) {
+    torch::nn::Linear layer(16, 16);
+    profiler.watch(*layer);
+    auto bucket = torch::Tensor();
+    for (int i = 0; i < 2; ++i) {
+      const auto step = profiler.step();
+      layer->forward(torch::ones({4, 16})).sum().backward();
+      bucket = torch::zeros({1000});
+      std::vector<c10::IValue> operands;
+      operands.emplace_back(std::vector<torch::Tensor>{bucket});
+      RECORD_FUNCTION("c10d::allreduce_",
+                      c10::ArrayRef<const c10::IValue>(operands.data(), operands.size()));
+    }
+  });
+  EXPECT_EQ(bytes_of(mark_of(run, 1, Mark::kEnd), Role::kCommunication), 4000);
+}
+
 }  // namespace
 }  // namespace tally::test

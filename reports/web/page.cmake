@@ -25,6 +25,7 @@ set(tally_web_files
   src/format.ts
   src/main.tsx
   src/pyramid.ts
+  src/ranks.tsx
   src/styles/alive.css
   src/styles/base.css
   src/styles/phone.css

@@ -9,6 +9,7 @@ import { clean, duration, fix } from './format';
 import { FlopsSection } from './flops';
 import { Theory } from './theory/theory';
 import { TimelineSection } from './timeline/timeline';
+import { RankTable } from './ranks';
 import { Trend } from './trend';
 import { Choice, PageContext, Section, usePage, useTheme, type Theme } from './ui';
 import { Unknown } from './unknown';
@@ -20,16 +21,25 @@ const LATER: [id: string, title: string][] = [
   ['flops', 'FLOPs'],
   ['verdicts', 'Verdicts'],
   ['trend', 'Steps'],
+  ['ranks', 'Ranks'],
   ['unknown', 'Limits'],
 ];
 
-export function App({ run }: { run: Run }) {
+interface AppProps {
+  run: Run;
+  ranks: number[]; // that can be chosen; none: the run was alone
+  onRank: (rank: number) => void;
+}
+export function App({ run, ranks, onRank }: AppProps) {
   const [theme, setTheme] = useTheme(run);
   const { shown } = run.meta;
   const devices = useMemo(() => run.devicesOf(shown), [run]);
-  const [device, setDevice] = useState(devices[0] ?? '');
+  const [device, setDevice] = useState(run.meta.device || (devices[0] ?? ''));
   const [position, setPosition] = useState(shown);
-  const [markOf, setMarkOf] = useState({ kind: 'peak', microStep: 0 });
+  const [markOf, setMarkOf] = useState({
+    kind: run.meta.at.kind,
+    microStep: run.meta.at.micro_step,
+  });
   const rest = useLater();
   const page = useMemo(() => ({ run, theme }), [run, theme]);
 
@@ -42,7 +52,10 @@ export function App({ run }: { run: Run }) {
   const worked = step.operators.length > 0 ? step : explained;
   const hasWork = worked.operators.length > 0 || worked.flops.total > 0;
   const sections = LATER.filter(
-    ([id]) => (id !== 'flops' || hasWork) && (id !== 'verdicts' || run.meta.verdicts.length > 0),
+    ([id]) =>
+      (id !== 'flops' || hasWork) &&
+      (id !== 'verdicts' || run.meta.verdicts.length > 0) &&
+      (id !== 'ranks' || ranks.length > 0),
   );
 
   return (
@@ -51,14 +64,32 @@ export function App({ run }: { run: Run }) {
       <main>
         <Answer step={explained} />
         <Section id="timeline" title="Timeline" take={<TimelineTake step={step} />}>
-          {devices.length > 1 && (
+          {(devices.length > 1 || ranks.length > 1) && (
             <div class="bar device-choice">
-              <Choice
-                label="Device"
-                options={devices.map((name): [string, string] => [name, clean(name)])}
-                value={device}
-                onChange={setDevice}
-              />
+              {ranks.length > 1 && (
+                <label>
+                  rank{' '}
+                  <select
+                    aria-label="Rank"
+                    value={run.meta.rank}
+                    onChange={(event) => onRank(Number(event.currentTarget.value))}
+                  >
+                    {ranks.map((rank) => (
+                      <option key={rank} value={rank}>
+                        {rank}
+                      </option>
+                    ))}
+                  </select>
+                </label>
+              )}
+              {devices.length > 1 && (
+                <Choice
+                  label="Device"
+                  options={devices.map((name): [string, string] => [name, clean(name)])}
+                  value={device}
+                  onChange={setDevice}
+                />
+              )}
             </div>
           )}
           <TimelineSection step={step} onStep={setPosition} />
@@ -70,6 +101,7 @@ export function App({ run }: { run: Run }) {
             {hasWork && <FlopsSection step={worked} />}
             {run.meta.verdicts.length > 0 && <Verdicts />}
             <Trend device={device} />
+            {ranks.length > 0 && <RankTable />}
             <Unknown step={explained} />
           </>
         )}
@@ -132,6 +164,7 @@ function Top({ run, theme, onTheme, sections }: TopProps) {
     meta.devices.map((device) => clean(device.id)).join(', '),
     meta.parameters.count > 0 ? `${fix(meta.parameters.count)} parameters` : '',
     `${fix(run.steps)} step${run.steps === 1 ? '' : 's'}`,
+    meta.rank >= 0 ? `rank ${meta.rank} of ${fix(meta.world_size || meta.ranks.length)}` : '',
   ].filter(Boolean);
   const other = theme === 'dark' ? 'light' : 'dark';
   return (

@@ -3,7 +3,7 @@
 import { useMemo, useState } from 'preact/hooks';
 import type { Run } from './data/run';
 import type { OperatorRow, StepView } from './data/types';
-import { clean, duration, fix, flop, flopRate, percent, signedPercent } from './format';
+import { clean, duration, fix, flop, flopRate, human, percent, signedPercent } from './format';
 import { ofTheory } from './theory/theory';
 import { Choice, ModuleName, Name, Section, usePage } from './ui';
 
@@ -51,6 +51,7 @@ export function FlopsSection({ step }: { step: StepView }) {
       <div class="two">
         <div>
           <Numbers step={step} />
+          <Use step={step} />
           <Legend step={step} />
           <ByModule step={step} />
         </div>
@@ -89,6 +90,7 @@ function Numbers({ step }: { step: StepView }) {
   const { flops } = step;
   const sixNd = run.meta.theory.find((row) => row.key === 'flops_total');
   const shown = step.position === run.meta.shown;
+  const use = run.meta.utilization;
   const same = flops.torch === flops.total;
   return (
     <dl class="numbers">
@@ -116,7 +118,41 @@ function Numbers({ step }: { step: StepView }) {
           <dd>{ofTheory(sixNd) === 'exact' ? 'exact' : `counted: ${ofTheory(sixNd)}`}</dd>
         </div>
       )}
+      {shown && use.mfu !== null && use.hfu !== null && (
+        <>
+          <div>
+            <dt>MFU</dt>
+            <dd>{percent(use.mfu)}</dd>
+            <dd>without recomputation</dd>
+          </div>
+          <div>
+            <dt>HFU</dt>
+            <dd>{percent(use.hfu)}</dd>
+            <dd>all that was counted</dd>
+          </div>
+        </>
+      )}
     </dl>
+  );
+}
+
+/** What MFU and HFU are shares of, or why there are none; the same for the roofline. */
+function Use({ step }: { step: StepView }) {
+  const { run } = usePage();
+  const use = run.meta.utilization;
+  if (step.position !== run.meta.shown) return null;
+  return (
+    <p class="caption">
+      MFU and HFU: {clean(use.cause)}. Roofline: {clean(use.roofline_cause)}
+      {use.peak !== null && use.bytes_per_second !== null && (
+        <>
+          {' '}
+          (its ridge: {fix(use.peak / use.bytes_per_second)} FLOP a byte, {flopRate(use.peak)} over{' '}
+          {human(use.bytes_per_second)}/s)
+        </>
+      )}
+      .
+    </p>
   );
 }
 

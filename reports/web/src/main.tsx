@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the data of the run and draws the page, or says in a sentence why it cannot.
 import { render } from 'preact';
-import { App } from './app';
+import { Ranks } from './ranks';
 import { readDocument } from './data/columns';
 import { Run } from './data/run';
 import './styles/base.css';
@@ -27,7 +27,7 @@ async function start() {
       readDocument(),
       Promise.all(fonts.map((font) => document.fonts.load(font))).catch(() => []),
     ]);
-    render(<App run={new Run(meta, columns)} />, app);
+    render(<Ranks first={new Run(meta, columns)} />, app);
     const section = location.hash.slice(1); // some sections come a frame later
     if (section) setTimeout(() => document.getElementById(section)?.scrollIntoView(), 100);
   } catch (error) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Judgements as cards: glyph, word, sentence, evidence.
-import type { Verdict } from './data/layout';
+import type { Remedy, Verdict } from './data/layout';
 import { capital, clean, human, raw } from './format';
 import { Section, usePage } from './ui';
 
@@ -11,15 +11,36 @@ const titles: Record<string, string> = {
   oom: 'out of memory',
   checkpointing: 'checkpointing',
   accumulation: 'gradient accumulation',
+  rank_imbalance: 'rank imbalance',
 };
 
 /** The sentence begins with its verdict: "suspected: ...", "not judged: ...", "no growth: ...". */
 function toneOf({ verdict, kind }: Verdict): Tone {
   if (/^(not |no (?:steps|data)|unknown)/.test(verdict)) return 'open';
-  if (/^(suspected|failed|broken|does not|wrong|pays little|keeps|recomputes|never|carries|holds|grows)/.test(verdict) || kind === 'oom') return 'bad';
+  if (/^(suspected|failed|broken|does not|wrong|uneven|pays little|keeps|recomputes|never|carries|holds|grows)/.test(verdict) || kind === 'oom') return 'bad';
   return 'good';
 }
 const glyphs: Record<Tone, string> = { good: '✓', bad: '!', open: '?' };
+
+/** What would help, the most bytes first. */
+function Remedies({ remedies }: { remedies: Remedy[] }) {
+  const ranked = [...remedies].sort((a, b) => b.bytes - a.bytes);
+  return (
+    <dl class="remedies">
+      {ranked.map((remedy) => (
+        <div key={remedy.text}>
+          <dt>
+            <bdi>{clean(remedy.text)}</bdi>
+          </dt>
+          <dd class="num" title={remedy.bytes ? raw(remedy.bytes) : ''}>
+            {remedy.bytes ? `saves ${human(remedy.bytes)}` : ''}
+          </dd>
+          {remedy.cost !== '' && <dd>{clean(remedy.cost)}</dd>}
+        </div>
+      ))}
+    </dl>
+  );
+}
 
 export function Verdicts() {
   const { run } = usePage();
@@ -50,6 +71,7 @@ export function Verdicts() {
                 )}
               </p>
               <h3>{capital(clean(verdict.verdict))}</h3>
+              {verdict.remedies.length > 0 && <Remedies remedies={verdict.remedies} />}
               {verdict.evidence.length > 0 && (
                 <ul>
                   {verdict.evidence.map((line) => (

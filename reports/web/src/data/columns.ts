@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Columns out of the file: base64, gzip, typed arrays. reports/page_columns.cpp writes them.
+import { gunzipSync } from 'fflate';
 import { VERSION, type ColumnType, type Meta } from './layout';
 
 export type Column = ArrayLike<number>;
@@ -42,9 +43,11 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+/** By the browser itself where it can; older ones, and some that load from a file, cannot. */
 export async function unpack(text: string): Promise<ArrayBuffer> {
-  const packed = new Blob([decodeBase64(text)]);
-  const stream = packed.stream().pipeThrough(new DecompressionStream('gzip'));
+  const packed = decodeBase64(text);
+  if (typeof DecompressionStream === 'undefined') return gunzipSync(packed).buffer as ArrayBuffer;
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Response(stream).arrayBuffer();
 }
 
@@ -62,7 +65,11 @@ const textOf = (id: string) => {
   return element.textContent!.trim();
 };
 
-export async function readDocument(): Promise<{ meta: Meta; columns: Columns }> {
-  const meta = parseMeta(textOf('tally-meta'));
-  return { meta, columns: new Columns(meta, await unpack(textOf('tally-columns'))) };
+/** The run that the page opens with; or that of another rank, which stands beside it. */
+export async function readDocument(rank?: number): Promise<{ meta: Meta; columns: Columns }> {
+  const suffix = rank === undefined ? '' : `-${rank}`;
+  const meta = parseMeta(textOf('tally-meta' + suffix));
+  return { meta, columns: new Columns(meta, await unpack(textOf('tally-columns' + suffix))) };
 }
+/** A page of very many ranks has the data of some only. */
+export const hasRank = (rank: number) => document.getElementById(`tally-meta-${rank}`) !== null;

@@ -22,12 +22,41 @@ export interface TheoryRow {
   deviation: number;
   formula: string;
   cause: string;
+  closed_form: number | null;
+  closed_form_cause: string;
+}
+export interface Remedy {
+  text: string;
+  bytes: number;
+  cost: string;
+}
+export interface Rank {
+  rank: number;
+  recording: string;
+  ended: string;
+  steps: number;
+  device: string;
+  peak: number;
+  peak_step: number;
+  roles: number[];
+  seconds: number;
+}
+export interface Utilization {
+  device: string;
+  arithmetic: string;
+  peak: number | null;
+  bytes_per_second: number | null;
+  mfu: number | null;
+  hfu: number | null;
+  cause: string;
+  roofline_cause: string;
 }
 export interface Verdict {
   kind: string;
   verdict: string;
   evidence: string[];
   bytes: number;
+  remedies: Remedy[];
 }
 export interface Device {
   id: string;
@@ -63,6 +92,12 @@ export interface Meta {
   optimizers: string[];
   modules: [name: string, type: string][];
   shown: number;
+  device: string;
+  at: { kind: string; micro_step: number };
+  rank: number;
+  world_size: number;
+  ranks: Rank[];
+  utilization: Utilization;
   marks_left_out: boolean;
   theory: TheoryRow[];
   verdicts: Verdict[];

@@ -12,6 +12,11 @@ export function Theory({ step }: { step: StepView }) {
   return (
     <Section id="theory" title="Measured against theory" take={<Takeaway rows={rows} />}>
       {rows.length > 0 && <Rules rows={rows} />}
+      {rows.length > 0 && rows.every((row) => row.closed_form === null) && (
+        <p class="note">
+          Closed form from the model’s configuration: {clean(rows[0].closed_form_cause)}.
+        </p>
+      )}
       <Books step={step} />
     </Section>
   );
@@ -49,6 +54,7 @@ function Rules({ rows }: { rows: TheoryRow[] }) {
   const unit = unitFor(largest);
   const scale = (bytes: number) => `${(bytes / (largest * 1.02)) * 100}%`;
   const shown = run.stepIndex(run.meta.shown);
+  const hasClosedForm = rows.some((row) => row.closed_form !== null);
   return (
     <div class="scroll flat" tabIndex={0} role="region" aria-label="Measured and expected bytes">
       <table class="grid rules">
@@ -74,6 +80,11 @@ function Rules({ rows }: { rows: TheoryRow[] }) {
             <th scope="col" class="num">
               in %
             </th>
+            {hasClosedForm && (
+              <th scope="col" class="num c-closed" title="From the model’s configuration alone">
+                closed form, {unit.name}
+              </th>
+            )}
             <th scope="col" class="c-why">
               where it comes from
             </th>
@@ -109,9 +120,22 @@ function Rules({ rows }: { rows: TheoryRow[] }) {
                   {expected === null ? '–' : signed(row.deviation)}
                 </td>
                 <td class="num">{ofTheory(row)}</td>
+                {hasClosedForm && (
+                  <td
+                    class="num c-closed"
+                    title={
+                      row.closed_form === null
+                        ? clean(row.closed_form_cause)
+                        : `${raw(row.closed_form)}: ${clean(row.closed_form_cause)}`
+                    }
+                  >
+                    {row.closed_form === null ? '–' : inUnit(row.closed_form, unit)}
+                  </td>
+                )}
                 <td class="c-why">
                   {row.cause !== 'exact' && clean(row.cause)}
                   <small>{clean(row.formula)}</small>
+                  {hasClosedForm && <small>closed form: {clean(row.closed_form_cause)}</small>}
                 </td>
               </tr>
             );

@@ -37,6 +37,8 @@ export interface Scene {
   window: Window;
   highest: number; // bytes at the upper edge
   solo: number; // the only role shown, or -1
+  off: ReadonlySet<number>; // roles that are not drawn
+  reserved: number | null; // most bytes that the caching allocator held
   cursor: number; // point
   drag: [number, number] | null;
   limit: number | null;
@@ -87,7 +89,10 @@ class Plot {
     drawStack(g, {
       values: s.timeline.roles,
       index,
-      order: s.solo >= 0 ? [s.solo] : s.timeline.roles.map((_, role) => role),
+      order:
+        s.solo >= 0
+          ? [s.solo]
+          : s.timeline.roles.map((_, role) => role).filter((role) => !s.off.has(role)),
       colors: s.colors,
       hatched: s.hatched,
       left,
@@ -98,8 +103,9 @@ class Plot {
     this.ribbon();
     this.marks();
     if (s.solo < 0) {
+      this.reserved();
       this.limit();
-      this.peak();
+      if (s.off.size === 0) this.peak();
     }
     this.cursor();
     this.selection();
@@ -238,6 +244,21 @@ class Plot {
     g.textAlign = atLeft ? 'left' : 'right';
     const text = (s.frame.width < 560 ? 'memory ' : 'memory of the device ') + human(s.limit);
     g.fillText(text, atLeft ? s.frame.left + 8 : this.right - 8, y + 14);
+  }
+
+  private reserved() {
+    const { g, s } = this;
+    if (s.reserved === null || s.reserved > s.highest) return;
+    const y = Math.round(this.y(s.reserved)) + 0.5;
+    g.save();
+    g.strokeStyle = this.ink2;
+    g.setLineDash([6, 4]);
+    line(g, s.frame.left, y, this.right, y);
+    g.restore();
+    g.fillStyle = this.ink2;
+    const atLeft = this.x(s.timeline.times[s.timeline.highest]) > (s.frame.left + this.right) / 2;
+    g.textAlign = atLeft ? 'left' : 'right';
+    g.fillText('reserved ' + human(s.reserved), atLeft ? s.frame.left + 8 : this.right - 8, y - 6);
   }
 
   private peak() {

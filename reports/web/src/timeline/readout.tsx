@@ -11,9 +11,11 @@ export interface ReadoutProps {
   cursor: number;
   solo: number;
   onSolo: (role: number) => void;
+  off: ReadonlySet<number>;
+  onOff: (off: ReadonlySet<number>) => void;
 }
 
-export function Readout({ step, data, cursor, solo, onSolo }: ReadoutProps) {
+export function Readout({ step, data, cursor, solo, onSolo, off, onOff }: ReadoutProps) {
   const { run } = usePage();
   const unit = unitFor(data.total[data.highest]);
   const roles = run.meta.roles.map((_, role) => role);
@@ -53,16 +55,31 @@ export function Readout({ step, data, cursor, solo, onSolo }: ReadoutProps) {
           {used.reverse().map((role) => {
             const { title, meaning } = run.meta.roles[role];
             const bytes = data.roles[role][cursor];
-            const faint = solo >= 0 && solo !== role ? 'faint ' : '';
+            const isOff = solo >= 0 ? solo !== role : off.has(role);
+            const toggle = () => {
+              const next = new Set(off);
+              if (!next.delete(role)) next.add(role);
+              onSolo(-1);
+              onOff(next);
+            };
+            const faint = isOff ? 'faint ' : '';
             return (
               <tr key={role} class={faint + (bytes ? '' : 'zero')}>
                 <th scope="row">
+                  <button
+                    class="toggle"
+                    aria-pressed={!off.has(role)}
+                    aria-label={`Draw ${title}`}
+                    title={off.has(role) ? 'Draw it again' : 'Leave it out'}
+                    onClick={toggle}
+                  >
+                    <Swatch role={role} />
+                  </button>
                   <button
                     aria-pressed={solo === role}
                     title={`${meaning}\n${solo === role ? 'Show the whole stack' : 'Show it alone'}`}
                     onClick={() => onSolo(solo === role ? -1 : role)}
                   >
-                    <Swatch role={role} />
                     {title}
                   </button>
                 </th>

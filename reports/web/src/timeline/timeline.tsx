@@ -38,6 +38,18 @@ function useLimit(step: StepView): number | null {
   return step.peak && memory > 0 && step.peak.bytes > memory / 4 ? memory : null;
 }
 
+/** The most that a caching allocator held: everything but what is outside of it. */
+function useReserved(data: Timeline): number | null {
+  const { run } = usePage();
+  return useMemo(() => {
+    const at = (key: string) => run.meta.roles.findIndex((role) => role.key === key);
+    const cached = data.roles[at('cached')];
+    const outside = data.roles[at('outside_allocator')];
+    if (!cached?.some(Boolean)) return null;
+    return data.total.reduce((most, all, i) => Math.max(most, all - (outside?.[i] ?? 0)), 0);
+  }, [data]);
+}
+
 function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
   const { run, theme } = usePage();
   const [box, width] = useWidth<HTMLDivElement>();
@@ -46,10 +58,12 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
   const [window, setWindow] = useState<Window>([0, whole]);
   const [cursor, setCursor] = useState(data.highest);
   const [solo, setSolo] = useState(-1);
+  const [off, setOff] = useState<ReadonlySet<number>>(new Set());
   const [fit, setFit] = useState(false);
   const [drag, setDrag] = useState<[number, number] | null>(null);
   const drawn = useRef<Int32Array>(new Int32Array(0));
   const limit = useLimit(step);
+  const reserved = useReserved(data);
   const frame = useMemo(() => frameFor(width, step.microSteps), [width, step]);
 
   const highestIn = ([begin, end]: Window) =>
@@ -70,6 +84,8 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
       window,
       highest,
       solo,
+      off,
+      reserved,
       cursor,
       drag,
       limit,
@@ -77,7 +93,7 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
       hatched: run.meta.roles.findIndex((role) => role.key === 'unattributed'),
       phases: run.meta.phases,
     });
-  }, [width, window, cursor, solo, fit, theme, drag]);
+  }, [width, window, cursor, solo, off, fit, theme, drag]);
 
   const live = useRef({ frame, window, whole });
   live.current = { frame, window, whole };
@@ -188,7 +204,15 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
           ))}
         </p>
       </div>
-      <Readout step={step} data={data} cursor={cursor} solo={solo} onSolo={setSolo} />
+      <Readout
+        step={step}
+        data={data}
+        cursor={cursor}
+        solo={solo}
+        onSolo={setSolo}
+        off={off}
+        onOff={setOff}
+      />
     </div>
   );
 }

@@ -132,6 +132,18 @@ describe('the timeline', () => {
       assert.equal(await page.locator('.readout tr.faint').count(), 0);
     }));
 
+  it('leaves roles out, and takes them back', () =>
+    visit('gpt', async (page) => {
+      const picture = () => page.locator(canvas).evaluate((element) => element.toDataURL());
+      const whole = await picture();
+      const toggle = page.locator('button[aria-label="Draw activations"]');
+      await toggle.click();
+      assert.equal(await toggle.getAttribute('aria-pressed'), 'false');
+      assert.notEqual(await picture(), whole);
+      await toggle.click();
+      assert.equal(await picture(), whole);
+    }));
+
   it('goes to a mark', () =>
     visit('gpt', async (page, truth) => {
       const step = shownStep(truth);
@@ -316,6 +328,37 @@ describe('theory and FLOPs', () => {
       );
     }));
 
+  it('show the closed form, or say why there is none', () =>
+    visit('everything', async (page, truth) => {
+      const rows = truth.theory.filter((row) => row.unit === 'bytes');
+      const cells = await page
+        .locator('.rules tbody .c-closed')
+        .evaluateAll((list) => list.map((cell) => [cell.textContent, cell.title]));
+      assert.equal(cells.length, rows.length);
+      rows.forEach((row, i) => {
+        if (row.closed_form === null) assert.equal(cells[i][1], row.closed_form_cause);
+        else assert.equal(bytesIn(cells[i][1].split(':')[0]), Math.round(row.closed_form));
+      });
+      await page.goto(urlOf('gpt'));
+      await page.waitForSelector('html[data-ready]');
+      assert.match(
+        await page.textContent('#theory .note'),
+        /Closed form.*: not applicable because the model’?'?s configuration is not known/,
+      );
+    }));
+
+  it('say MFU and HFU where the device is known, and why not where it is none', () =>
+    visit('everything', async (page, truth) => {
+      const text = await page.textContent('#flops');
+      assert.match(text, /MFU41\.2\u00a0%/);
+      assert.match(text, /HFU44\.7\u00a0%/);
+      assert.ok(text.includes(truth.utilization.cause));
+      assert.match(text, /its ridge: 10 FLOP a byte/);
+      await page.goto(urlOf('gpt'));
+      await page.waitForSelector('html[data-ready]');
+      assert.match(await page.textContent('#flops'), /MFU and HFU: not applicable because/);
+    }));
+
   it('count what the Summary counts', () =>
     visit('gpt', async (page, truth) => {
       const { flops } = shownStep(truth);
@@ -334,47 +377,5 @@ describe('theory and FLOPs', () => {
         .locator('#flops .two > div:first-child tbody tr')
         .evaluateAll((rows) => rows.map((r) => r.querySelector('td.num').title));
       assert.equal(sum(each.map(bytesIn)), counted);
-    }));
-});
-
-describe('the page', () => {
-  it('shows hostile names as text', () =>
-    visit('small', async (page) => {
-      await page.fill('.table input', '</script>');
-      const text = await page.textContent('.table tbody');
-      assert.match(text, /<\/script><script>alert/);
-      assert.match(text, /⟨U\+202E⟩/);
-      assert.equal(await page.locator('#app script').count(), 0);
-    }));
-
-  it('has a sentence whose numbers lead somewhere', () =>
-    visit('everything', async (page, truth) => {
-      const text = (await page.textContent('h1')).replaceAll('\u00a0', ' ').replace('\u2212', '-');
-      assert.equal(text, truth.headline);
-      const targets = await page.locator('h1 a').evaluateAll((l) => l.map((a) => a.hash));
-      assert.ok(targets.length >= 6);
-      for (const target of targets) assert.equal(await page.locator(target).count(), 1);
-    }));
-
-  it('switches devices', () =>
-    visit('everything', async (page, truth) => {
-      const step = shownStep(truth);
-      assert.equal(await read(page, total), step.devices['cuda:0'].peak.bytes);
-      await page.click('.device-choice >> text="cpu"');
-      assert.equal(await read(page, total), step.devices.cpu.peak.bytes);
-    }));
-
-  it('switches themes', () =>
-    visit('small', async (page) => {
-      const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-      const light = await ground();
-      await page.click('.theme');
-      assert.notEqual(await ground(), light);
-    }));
-
-  it('flags what grows', () =>
-    visit('leak', async (page) => {
-      assert.match(await page.textContent('.card.bad'), /leak.*suspected/is);
-      assert.match(await page.textContent('.trend-table'), /held outputs.*grew in each/s);
     }));
 });

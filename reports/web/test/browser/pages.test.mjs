@@ -10,8 +10,24 @@ import { shots, urlOf } from './expect.mjs';
 
 const axe = readFileSync('node_modules/axe-core/axe.min.js', 'utf8');
 const full = ['gpt', 'everything']; // in every view
-const pages = [...full, 'small', 'accumulation', 'leak', 'bare', 'long'];
+const pages = [...full, 'small', 'accumulation', 'leak', 'bare', 'long', 'ranks'];
 const always = ['answer', 'timeline', 'theory', 'trend', 'unknown'];
+
+async function checkAccess(page) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() =>
+    axe.run(document, { resultTypes: ['violations'] }),
+  );
+  const found = violations.map(
+    (v) => `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 160)} ${v.nodes[0].failureSummary}`,
+  );
+  assert.deepEqual(found, []);
+}
+async function shoot(page, name) {
+  if (!shots) return;
+  mkdirSync(shots, { recursive: true });
+  await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+}
 
 for (const [name, view] of Object.entries(views)) {
   describe(name, () => {
@@ -35,21 +51,23 @@ for (const [name, view] of Object.entries(views)) {
         const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         assert.ok(wider <= 0, `scrolls sideways by ${wider}`);
 
-        await page.evaluate(axe);
-        const { violations } = await page.evaluate(() =>
-          axe.run(document, { resultTypes: ['violations'] }),
-        );
-        const found = violations.map(
-          (v) =>
-            `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 160)} ${v.nodes[0].failureSummary}`,
-        );
-        assert.deepEqual(found, []);
-        if (shots) {
-          mkdirSync(shots, { recursive: true });
-          await page.screenshot({ path: join(shots, `${which}-${name}.png`), fullPage: true });
-        }
+        await checkAccess(page);
+        await shoot(page, `${which}-${name}`);
         await page.close();
       });
     }
+    it('compare', async () => {
+      const page = await browser.context.newPage();
+      const requests = [];
+      page.on('request', (request) => requests.push(request.url()));
+      await page.goto(urlOf('compare'));
+      assert.match(await page.textContent('h1'), /^The peak grew by /);
+      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(wider <= 0, `scrolls sideways by ${wider}`);
+      await checkAccess(page);
+      assert.equal(requests.length, 1);
+      await shoot(page, `compare-${name}`);
+      await page.close();
+    });
   });
 }

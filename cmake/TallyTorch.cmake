@@ -7,6 +7,14 @@ set(tally_torch_candidates "${TORCHTALLY_TORCH}" "$ENV{TORCHTALLY_TORCH}")
 foreach(prefix IN LISTS CMAKE_PREFIX_PATH)
   list(APPEND tally_torch_candidates ${prefix} ${prefix}/libtorch ${prefix}/torch)
 endforeach()
+# pip builds in an isolated environment, whose Python finds the installed torch only with -I.
+if(SKBUILD AND Python_EXECUTABLE)
+  execute_process(COMMAND ${Python_EXECUTABLE} -I -c "import importlib.util
+spec = importlib.util.find_spec('torch')
+print(list(spec.submodule_search_locations)[0] if spec else '', end='')"
+    OUTPUT_VARIABLE tally_torch_of_pip ERROR_QUIET)
+  list(APPEND tally_torch_candidates "${tally_torch_of_pip}")
+endif()
 list(APPEND tally_torch_candidates ${TorchTally_SOURCE_DIR}/build/torch)
 set(tally_torch_dir "")
 foreach(candidate IN LISTS tally_torch_candidates)

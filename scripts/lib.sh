@@ -115,6 +115,9 @@ configure() {
   if command -v ccache >/dev/null; then
     arguments+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   fi
+  if [[ -x $BUILD/python-tests/bin/python3 ]]; then
+    arguments+=("-DTORCHTALLY_TEST_PYTHON=$BUILD/python-tests/bin/python3")
+  fi
   if node=$(find_node); then
     arguments+=("-DTORCHTALLY_NODE=$node" "-DTORCHTALLY_NPM=$(dirname "$node")/npm")
   fi

@@ -68,6 +68,34 @@ class Objects final : public ObjectSource {
     push_parameters();
   }
 
+  void watch(const std::vector<NamedModule>& modules,
+             const std::vector<NamedTensor>& tensors) override {
+    const std::lock_guard guard(mutex_);
+    context_->directory.update([&](RunInfo& info) {
+      for (const NamedModule& module : modules) {
+        info.modules.push_back(
+            {context_->strings.intern(module.name), context_->strings.intern(module.type)});
+      }
+    });
+    std::unordered_set<const c10::TensorImpl*> known;
+    for (const Watched& watched : parameters_) {
+      if (!watched.tensor.expired()) known.insert(watched.tensor._unsafe_get_target());
+    }
+    for (const NamedTensor& named : tensors) {
+      if (!named.tensor.defined() || known.count(named.tensor.unsafeGetTensorImpl())) continue;
+      add_named(named.tensor, named.module, named.name, named.is_buffer);
+    }
+    push_parameters();
+  }
+
+  void describe_optimizer(const std::string& type, const std::string& recipe,
+                          const std::vector<at::Tensor>& parameters) override {
+    const std::lock_guard guard(mutex_);
+    std::unordered_set<const c10::TensorImpl*> held;
+    for (const at::Tensor& parameter : parameters) held.insert(parameter.unsafeGetTensorImpl());
+    add_optimizer(type, recipe, held);
+  }
+
   void watch(torch::optim::Optimizer& optimizer) override {
     const std::lock_guard guard(mutex_);
     WatchedOptimizer watched{&optimizer, {}};
@@ -78,17 +106,7 @@ class Objects final : public ObjectSource {
         held.insert(parameter.unsafeGetTensorImpl());
       }
     }
-    context_->directory.update([&](RunInfo& info) {
-      const auto index = static_cast<int64_t>(info.optimizers.size());
-      info.optimizers.push_back({context_->strings.intern(optimizer_type(optimizer)),
-                                 context_->strings.intern(optimizer_recipe(optimizer)),
-                                 static_cast<int64_t>(watched.parameters.size())});
-      for (const Watched& parameter : parameters_) {
-        if (held.count(parameter.tensor._unsafe_get_target())) {
-          info.parameters[parameter.index].optimizer_index = index;
-        }
-      }
-    });
+    add_optimizer(optimizer_type(optimizer), optimizer_recipe(optimizer), held);
     optimizers_.push_back(std::move(watched));
     push_states();
   }
@@ -126,10 +144,28 @@ class Objects final : public ObjectSource {
     }
   }
 
+  void add_optimizer(const std::string& type, const std::string& recipe,
+                     const std::unordered_set<const c10::TensorImpl*>& held) {
+    context_->directory.update([&](RunInfo& info) {
+      const auto index = static_cast<int64_t>(info.optimizers.size());
+      info.optimizers.push_back({context_->strings.intern(type), context_->strings.intern(recipe),
+                                 static_cast<int64_t>(held.size())});
+      for (const Watched& parameter : parameters_) {
+        if (held.count(parameter.tensor._unsafe_get_target())) {
+          info.parameters[parameter.index].optimizer_index = index;
+        }
+      }
+    });
+  }
+
   void add(const at::Tensor& tensor, const std::string& path, const std::string& own, bool is_buffer) {
-    if (!tensor.defined()) return;
+    if (tensor.defined()) add_named(tensor, path, join(path, own), is_buffer);
+  }
+
+  void add_named(const at::Tensor& tensor, const std::string& path, const std::string& name,
+                 bool is_buffer) {
     ParameterInfo info;
-    info.name = context_->strings.intern(join(path, own));
+    info.name = context_->strings.intern(name);
     info.module = context_->strings.intern(path);
     const TensorTable::Entry entry = context_->tensors.entry(describe(*context_, tensor));
     info.dtype = entry.dtype;

@@ -28,10 +28,14 @@ NameTable& table() {
 OperatorName look_up(StringTable& strings, std::string_view text) {
   OperatorName name;
   name.id = strings.intern(text);
-  if (text.starts_with("autograd::engine::")) {
+  if (text.starts_with("autograd::engine::") || text.starts_with("torchtally::")) {
     name.kind = OperatorName::Kind::kIgnored;
   } else if (text == "torch::autograd::AccumulateGrad") {
     name.kind = OperatorName::Kind::kAccumulate;
+  } else if (text.starts_with("Optimizer.step#")) {
+    name.kind = OperatorName::Kind::kUpdate;
+  } else if (text == "_NoopSaveInputs") {
+    name.kind = OperatorName::Kind::kKeepInputs;
   } else if (!text.starts_with("aten::")) {
     name.kind = OperatorName::Kind::kNode;
   }

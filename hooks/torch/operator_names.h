@@ -14,9 +14,11 @@ namespace tally::hooks {
 struct OperatorName {
   enum class Kind : uint8_t {
     kOperator,
-    kIgnored,      // the engine's own bracket around a node
+    kIgnored,      // the engine's own bracket around a node, our own operators
     kAccumulate,   // the node that writes a .grad
     kNode,
+    kUpdate,       // the scope that Python's optimizers open around a step
+    kKeepInputs,   // the node of a checkpoint that keeps the block's inputs, out of the graph's reach
   };
   const char* text = nullptr;  // for comparing; lives as long as the process
   StringId id;

@@ -231,6 +231,9 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
       event.id = static_cast<uint32_t>(work.indices);
     }
   }
+  if (name.kind == OperatorName::Kind::kKeepInputs && may_make_node && !in_task) {
+    for_each_tensor(inputs, [](const at::Tensor& tensor) { keep_as_saved(tensor); });
+  }
   if (may_make_node && facts.needs_grad && !in_task &&
       theory_wanted.load(std::memory_order_relaxed)) {
     call.saves = saving_overload(name.save, inputs);
@@ -271,6 +274,7 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
       Event event;
       event.kind = EventKind::kScopeEnter;
       event.id = call.name->id.value;
+      event.flags = call.name->kind == OperatorName::Kind::kUpdate ? event_flags::kUpdate : 0;
       context->log.push(event);
       break;
     }

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/saved_variable.h>
 
 #include <cstring>
@@ -63,6 +64,31 @@ class PythonLock {
   int state_ = 0;
   bool held_ = false;
 };
+
+using WeakTensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+struct KeptInputs {
+  std::mutex mutex;
+  std::vector<WeakTensor> tensors;
+};
+KeptInputs& kept_inputs() {
+  static auto* const instance = new KeptInputs;
+  return *instance;
+}
+
+// A pass that frees its graph frees what was kept for it.
+void push_kept_inputs(Context& context) {
+  std::vector<at::Tensor> alive;
+  {
+    KeptInputs& all = kept_inputs();
+    const std::lock_guard lock(all.mutex);
+    for (const WeakTensor& weak : all.tensors) {
+      if (auto locked = weak.lock()) alive.emplace_back(std::move(locked));
+    }
+    if (!autograd::get_current_graph_task_keep_graph()) all.tensors.clear();
+  }
+  const uint32_t name = operator_name(context.strings, "_NoopSaveInputs").id.value;
+  for (const at::Tensor& tensor : alive) push_tensor(context, EventKind::kSaved, tensor, name);
+}
 
 class Walk {
  public:
@@ -168,9 +194,21 @@ void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_ta
     Walk walk(context, python.held());
     push_edge(context, EventKind::kEdgeBegin, graph_task, nested, 0, 0);
     walk.run(root);
-    if (!nested) context.devices.tell_mark(context);
+    if (!nested) {
+      context.devices.tell_mark(context);
+      push_kept_inputs(context);
+    }
     push_edge(context, EventKind::kEdgeEnd, graph_task, nested, walk.nodes(), walk.failed());
   } catch (...) {  // out of memory for our own lists: the edge stays without an end
+  }
+}
+
+void keep_as_saved(const at::Tensor& tensor) noexcept {
+  try {
+    KeptInputs& all = kept_inputs();
+    const std::lock_guard lock(all.mutex);
+    all.tensors.emplace_back(tensor.getIntrusivePtr());
+  } catch (...) {  // out of memory for our own list: it is then held by the program
   }
 }
 

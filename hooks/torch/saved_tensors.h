@@ -15,6 +15,10 @@ namespace tally::hooks {
 void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_task,
                         bool nested) noexcept;
 
+// `tensor` is saved by a node that no walk reaches (_NoopSaveInputs of torch.utils.checkpoint): the
+// next walk that is not nested names it, if it is still alive. Keeps nothing alive. Any thread.
+void keep_as_saved(const at::Tensor& tensor) noexcept;
+
 // Nodes that could not be read so far, by reason; sentences.
 std::vector<std::string> unreadable_nodes();
 

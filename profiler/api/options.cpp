@@ -49,7 +49,7 @@ Options apply_environment(Options options) {
       options.counters = parse_switch(value, name);
     } else if (name == "TORCHTALLY_ENABLED") {
       options.enabled = parse_switch(value, name);
-    } else if (name != "TORCHTALLY_TORCH") {  // where scripts/setup finds LibTorch
+    } else if (name != "TORCHTALLY_TORCH" && name != "TORCHTALLY_PYTHON") {  // of set-up and `run`
       throw Error("{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
                   "_BUDGET, _COUNTERS and _ENABLED)", name);
     }

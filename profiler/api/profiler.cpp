@@ -3,89 +3,41 @@
 
 #include <cstdio>
 #include <exception>
-#include <optional>
 #include <utility>
 
 #include "hooks/torch/objects.h"
 #include "hooks/torch/runtime.h"
-#include "profiler/analysis/build.h"
-#include "profiler/api/options.h"
-#include "profiler/api/torch_check.h"
-#include "profiler/core/error.h"
-#include "profiler/core/units.h"
-#include "profiler/recording/reader.h"
+#include "profiler/api/recorder.h"
 #include "profiler/session/session.h"
-#include "profiler/session/sources.h"
-#include "reports/html.h"
-#include "reports/text.h"
-#include "reports/write_file.h"
 
 namespace tally {
 
 class Profiler::Impl {
  public:
-  explicit Impl(Options options) : options_(apply_environment(std::move(options))) {
-    if (!options_.enabled) return;
-    check_torch_version();
-    hooks::prepare(Session::context());
-    Sources sources = make_sources({.counters = options_.counters});
-    objects_ = sources.objects;
-    SessionOptions session;
-    session.recording = options_.recording;
-    session.ledger.detailed_steps = static_cast<uint64_t>(options_.detail_steps);
-    session.ledger.budget_bytes = options_.budget_bytes;
-    session.versions = {{"torchtally", TORCHTALLY_VERSION},
-                        {"torch", torch_version()},
-                        {"compiler", __VERSION__}};
-    session.shown_options = {{"recording", options_.recording},
-                             {"report", options_.report},
-                             {"detail_steps", std::to_string(options_.detail_steps)},
-                             {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"}};
-    session_.emplace(std::move(session), std::move(sources.all));
-    exceptions_ = std::uncaught_exceptions();
-  }
+  explicit Impl(Options options)
+      : recorder_(std::move(options)), exceptions_(std::uncaught_exceptions()) {}
 
   void stop() noexcept {
-    if (!session_ || stopped_) return;
+    recorder_.stop(std::uncaught_exceptions() > exceptions_ ? "exception" : "clean");
     stopped_ = true;
-    const bool unwinding = std::uncaught_exceptions() > exceptions_;
-    session_->stop(unwinding ? "exception" : "clean");
-    if (const std::string problem = session_->problem(); !problem.empty()) complain(problem);
-    if (!options_.report.empty()) write_report();
   }
-
   std::string summary() const {
-    if (!stopped_) return {};
+    if (!stopped_ || !options().enabled) return {};
     try {
-      const auto summary = analysis::build_summary(recording::read_run(options_.recording));
-      return reports::render_text(summary, {});
+      return recorder_.text();
     } catch (const std::exception& error) {
-      complain(error.what());
+      std::fprintf(stderr, "torchtally: %s\n", error.what());
       return {};
     }
   }
 
-  Session* session() { return session_ && !stopped_ ? &*session_ : nullptr; }
-  hooks::ObjectSource* objects() { return session() ? objects_ : nullptr; }
-  const Options& options() const { return options_; }
+  Session* session() { return recorder_.session(); }
+  hooks::ObjectSource* objects() { return recorder_.objects(); }
+  const Options& options() const { return recorder_.options(); }
 
  private:
-  static void complain(std::string_view what) noexcept {
-    std::fprintf(stderr, "torchtally: %.*s\n", static_cast<int>(what.size()), what.data());
-  }
-  void write_report() noexcept {
-    try {
-      const auto summary = analysis::build_summary(recording::read_run(options_.recording));
-      reports::write_file(options_.report, reports::render_html(summary));
-    } catch (const std::exception& error) {
-      complain(error.what());
-    }
-  }
-
-  Options options_;
-  std::optional<Session> session_;
-  hooks::ObjectSource* objects_ = nullptr;  // owned by the session
-  int exceptions_ = 0;
+  Recorder recorder_;
+  int exceptions_;
   bool stopped_ = false;
 };
 

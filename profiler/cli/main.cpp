@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.footer(
       "Examples:\n"
+      "  torchtally run train.py\n"
       "  torchtally report run.tally\n"
       "  torchtally report run.tally -o report.html\n"
       "  torchtally compare before.tally after.tally --fail-on 'peak>+2%'\n"
@@ -57,6 +58,7 @@ int main(int argc, char** argv) {
   tally::cli::add_export_verb(app);
   tally::cli::add_info_verb(app);
   tally::cli::add_estimate_verbs(app);
+  tally::cli::add_run_verb(app, argc, argv);
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
     return kWrongUse;

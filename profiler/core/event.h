@@ -29,11 +29,11 @@
 //   kState          pointer          tensor           parameter pointer name    -
 //   kInput          pointer          tensor           storage bytes     -       kForeign
 //   kCommunication  pointer          tensor           storage bytes     -       kForeign
-//   kScopeEnter     -                -                -                 name    -
+//   kScopeEnter     -                -                -                 name    kUpdate, kForwardPass
 //   kScopeExit      -                -                -                 -       -
 //   kStepBegin      -                -                -                 -       -
 //   kMicroStep      -                -                -                 -       -
-//   kStepEnd        hook ns          -                -                 -       kException
+//   kStepEnd        hook ns          -                -                 -       kException, kDiscarded
 //
 // Of a caching allocator, which cuts its blocks out of segments. Together with kAlloc and kFree they
 // are the device's events, which kAllocatorUse counts.
@@ -116,8 +116,13 @@ inline constexpr uint8_t kNumber = 2;    // a wrapped number (y * 2): 0 dimensio
 inline constexpr uint8_t kPlain = 4;     // held by a node as a plain tensor, not as a SavedVariable
 inline constexpr uint8_t kNested = 8;    // a backward pass inside another (recomputation)
 inline constexpr uint8_t kException = 16;  // the step ended by an exception
-inline constexpr uint8_t kGone = 1;      // the segment was given back to the device
-inline constexpr uint8_t kMapped = 2;    // a piece of an expandable segment
+inline constexpr uint8_t kDiscarded = 32;  // it was none: no books
+// Bits of kScopeEnter.
+inline constexpr uint8_t kUpdate = 1;       // an optimizer's step runs until the scope's end
+inline constexpr uint8_t kForwardPass = 2;  // the call of a module that no other module made
+// Bits of kSegment.
+inline constexpr uint8_t kGone = 1;    // the segment was given back to the device
+inline constexpr uint8_t kMapped = 2;  // a piece of an expandable segment
 }  // namespace event_flags
 
 struct Event {

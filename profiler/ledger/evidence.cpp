@@ -122,7 +122,8 @@ void Ledger::on_read(const Event& event) {
                (state.phase == Phase::kData || state.phase == Phase::kOther)) {
       enter_phase(state, Phase::kForward, event);
     }
-    resolve_module(*frame, *block);
+    // Inside an optimizer's step an operator may work on the parameters of many modules at once.
+    if (state.open_updates == 0) resolve_module(*frame, *block);
     if (frame->module_known && (state.phase == Phase::kForward || state.phase == Phase::kRecompute)) {
       state.last_module = frame->module;
     }

@@ -2,7 +2,6 @@
 #include "profiler/ledger/ledger.h"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 
 namespace tally {
@@ -146,6 +145,11 @@ void Ledger::move_phase_span(Phase phase) {
 void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
   if (!step_open_) phase = Phase::kOther;  // phases are of steps
   if (state.phase == phase) return;
+  const bool prepares = phase == Phase::kForward || phase == Phase::kData;
+  if (options_.infer_steps && step_open_ && prepares && state.phase == Phase::kOptimizer &&
+      event.thread == step_thread_ && micro_steps_ > 0) {
+    begin_next_step(state, event);
+  }
   if (phase == Phase::kForward) {
     forward_began_ = event.sequence;
     // The backward pass before belongs to the micro-step before.
@@ -158,6 +162,10 @@ void Ledger::enter_phase(ThreadState& state, Phase phase, const Event& event) {
 
 // What a top-level operator outside any backward pass says about the phase.
 Phase Ledger::phase_outside_backward(const ThreadState& state, const Event& event) const {
+  const bool wants_graph = (event.flags & kGradMode) && (event.flags & kNeedsGrad);
+  if (state.open_updates > 0 && state.phase != Phase::kForward && !wants_graph) {
+    return Phase::kOptimizer;
+  }
   if (!(event.flags & kGradMode)) {
     // After a backward pass, a leaf that is written is being updated, and so is one that is read
     // unless a forward pass goes on (a custom function, a checkpoint of the next micro-step). Before
@@ -191,6 +199,12 @@ void Ledger::on_frame_enter(const Event& event) {
   const Frame* node = state.innermost(EventKind::kNodeEnter);
   if (event.kind == EventKind::kScopeEnter) {
     frame.module = {event.id};
+    if (event.flags & kUpdate) {
+      ++state.open_updates;
+      if (!state.in_node()) enter_phase(state, Phase::kOptimizer, event);
+    } else if ((event.flags & kForwardPass) && !state.in_node() && state.open_updates == 0) {
+      enter_phase(state, Phase::kForward, event);
+    }
   } else if (event.kind == EventKind::kNodeEnter) {
     state.backward_since_update = true;
     enter_phase(state, Phase::kBackward, event);
@@ -221,7 +235,7 @@ void Ledger::on_frame_exit(const Event& event) {
   if (state.frames.empty()) return;  // it was open when the session began
   Frame frame = state.frames.back();
   const StringId module = module_of(state);
-  if (step_open_) regions_.exit_frame(state, event, module, micro_step_, now_ns_ - step_begin_ns_);
+  regions_.exit_frame(state, event, module, micro_step_, now_ns_ - step_begin_ns_);
   state.frames.pop_back();
   const int64_t elapsed = event.time_ns - frame.begin_ns;
   if (frame.kind != EventKind::kScopeEnter) {
@@ -237,29 +251,13 @@ void Ledger::on_frame_exit(const Event& event) {
     for (const uint64_t key : state.pending_forward) forward_.set(key, module);
     state.pending_forward.clear();
   }
-  // A node inside a recomputation hands its phase back; outside, the backward pass goes on.
-  if (frame.kind == EventKind::kNodeEnter && state.innermost(EventKind::kNodeEnter)) {
-    enter_phase(state, Phase::kBackward, event);
+  if (frame.kind == EventKind::kScopeEnter && (frame.flags & kUpdate)) {
+    --state.open_updates;
+    if (state.phase == Phase::kOptimizer) enter_phase(state, Phase::kOther, event);
   }
-}
-
-void Ledger::on_range(const Event& event) {
-  ThreadState& state = thread(event);
-  if (!step_open_ || event.a != ranges_.size()) return;
-  const Frame* op = state.innermost(EventKind::kOpEnter);
-  ranges_.push_back({state.phase, module_of(state), op ? op->op : StringId{}});
-}
-
-void Ledger::on_counted(const Event& event) {
-  if (!step_open_ || event.a >= ranges_.size()) return;
-  const CountedRange& range = ranges_[event.a];
-  OperatorRow& row = operators_.row(range.phase, range.module, range.op);
-  const double value = std::bit_cast<double>(event.b);
-  switch (static_cast<CountedQuantity>(event.id)) {
-    case CountedQuantity::kTensorFlops: row.tensor_flops += value; break;
-    case CountedQuantity::kScalarFlops: row.scalar_flops += value; break;
-    case CountedQuantity::kNanoseconds: row.device_ns += value; break;
-    case CountedQuantity::kDramBytes: row.dram_bytes += value; break;
+  // A node inside a recomputation hands its phase back; outside, the backward pass goes on.
+  if (frame.kind == EventKind::kNodeEnter && state.in_node()) {
+    enter_phase(state, Phase::kBackward, event);
   }
 }
 

@@ -29,6 +29,9 @@ struct LedgerOptions {
   uint64_t detailed_steps = 3;  // the first steps are kept in detail, and each new highest peak
   size_t timeline_points = 4096;
   int64_t budget_bytes = 0;     // a mark `oom` where the live bytes cross it; 0: none
+  // A step ends where, after an update, data is prepared or a forward pass begins. For programs
+  // that say nothing.
+  bool infer_steps = false;
 };
 
 class Ledger {
@@ -67,6 +70,8 @@ class Ledger {
   void on_range(const Event& event);
   void on_counted(const Event& event);
   void on_device_event(const Event& event);  // of a caching allocator
+  void discard_step();
+  void begin_next_step(ThreadState& thread, const Event& event);
 
   // The device of a memory event; made at its first.
   DeviceLedger& device(const Event& event);

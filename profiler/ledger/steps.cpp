@@ -7,6 +7,8 @@
 
 namespace tally {
 
+using namespace event_flags;
+
 MarkBook& Ledger::add_mark(Mark mark, const Event& event, DeviceLedger& device) {
   MarkBook& book =
       device.step.add_mark(mark, device.live_bytes, device.allocator_bytes(event.allocator_bytes),
@@ -52,6 +54,8 @@ void Ledger::on_step_begin(const Event& event) {
 void Ledger::on_step_end(const Event& event) {
   if (!step_open_) return;
   thread(event);
+  const bool is_rest = options_.infer_steps && step_index_ > 0 && micro_steps_ == 0;
+  if ((event.flags & kDiscarded) || is_rest) return discard_step();
   // A step that never ran backward still counts what its embedding was given.
   if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
   add_mark(Mark::kEnd, event);
@@ -100,6 +104,29 @@ void Ledger::on_step_end(const Event& event) {
   step_open_ = false;
   ++step_index_;
   for (auto& state : threads_) {
+    if (!state->works()) state->phase = Phase::kOther;
+  }
+}
+
+void Ledger::begin_next_step(ThreadState& state, const Event& event) {
+  state.phase = Phase::kOther;
+  Event boundary = event;
+  boundary.flags = 0;
+  boundary.a = 0;
+  on_step_end(boundary);
+  on_step_begin(boundary);
+}
+
+// What was counted is dropped; the blocks go on as after any step.
+void Ledger::discard_step() {
+  for (auto& of : devices_) {
+    if (of) of->step.finish(false, tensors_);
+  }
+  operators_.take();
+  blocks_.for_each([this](Block& block) { carry_over(block); });
+  step_open_ = false;
+  for (auto& state : threads_) {
+    state->step = ~uint64_t{0};
     if (!state->works()) state->phase = Phase::kOther;
   }
 }

@@ -50,6 +50,7 @@ struct ThreadState {
   std::vector<Frame> frames;
   StringId last_module;              // of the last operator that read a parameter in a forward phase
   StringId last_node_module;         // of the last node of a backward pass
+  uint32_t open_updates = 0;         // scopes of optimizers' steps
   Edge edge;
   std::vector<OpenRegion> regions;   // of checkpoints, innermost last
   std::vector<uint64_t> reads;       // pointers that the open operator of a forward pass reads
@@ -62,6 +63,7 @@ struct ThreadState {
     }
     return false;
   }
+  bool in_node() const { return innermost(EventKind::kNodeEnter) != nullptr; }
   const Frame* innermost(EventKind kind) const {
     for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
       if (frame->kind == kind) return &*frame;

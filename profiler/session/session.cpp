@@ -146,12 +146,22 @@ void Session::micro_step() {
 }
 
 void Session::step_end(bool exception) {
+  close_step(exception ? event_flags::kException : 0);
+}
+
+void Session::step_discard() {
+  if (step_open_.load()) close_step(event_flags::kDiscarded);
+}
+
+bool Session::is_of_parent() noexcept { return in_forked_child.load(); }
+
+void Session::close_step(uint8_t flags) {
   for (const auto& source : sources_) source->step_end();
   int64_t hook_ns = 0;
   for (const auto& source : sources_) hook_ns += source->statistics().nanoseconds;
   Event event;
   event.kind = EventKind::kStepEnd;
-  event.flags = exception ? event_flags::kException : 0;
+  event.flags = flags;
   event.a = static_cast<uint64_t>(hook_ns - hook_ns_at_step_);
   hook_ns_at_step_ = hook_ns;
   context().devices.tell_mark(context());
@@ -209,6 +219,7 @@ RunEnd Session::end_so_far() {
   end.overhead_seconds = static_cast<double>(hook_ns) * 1e-9;
   end.bookkeeper_seconds = static_cast<double>(bookkeeper_ns_.load()) * 1e-9;
   end.overhead_bytes += static_cast<int64_t>(context().log.highest_bytes() + ledger_.table_bytes());
+  if (!note_.empty()) end.notes.push_back(note_);
   if (overlapping_steps_ > 0) {
     end.notes.push_back(fmt::format(
         "{} step(s) began while another was open and were counted into it.", overlapping_steps_));
@@ -216,7 +227,7 @@ RunEnd Session::end_so_far() {
   return end;
 }
 
-void Session::stop(const std::string& ended) noexcept {
+void Session::stop(const std::string& ended, const std::string& note) noexcept {
   if (stopped_) return;
   stopped_ = true;
   if (in_forked_child.load()) {  // the recording and its thread belong to the parent
@@ -241,6 +252,7 @@ void Session::stop(const std::string& ended) noexcept {
     }
     bookkeeper_ns_.store(before);
     ended_ = ended;
+    note_ = note;
     write_run_if_changed();
     writer_.finish(end_so_far());
   } catch (...) {  // out of memory while finishing: what was committed stays readable

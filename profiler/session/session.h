@@ -41,16 +41,22 @@ class Session {
   bool step_begin();
   void micro_step();
   void step_end(bool exception);
+  // Ends an open step that is none after all (what runs between the last update and the end): it
+  // leaves no books.
+  void step_discard();
   void push(Event event) noexcept { context().log.push(event); }
 
   // Ends an open step, stops the sources, books what is left, writes the end. Never throws.
-  // `ended`: "clean" or "exception".
-  void stop(const std::string& ended) noexcept;
+  // `ended`: "clean" or "exception"; `note`: a sentence that says more, or "".
+  void stop(const std::string& ended, const std::string& note = {}) noexcept;
+  // This is a forked child: the recording belongs to the parent, nothing is recorded here.
+  static bool is_of_parent() noexcept;
 
   // What could not be recorded, or "".
   std::string problem() const;
 
  private:
+  void close_step(uint8_t flags);
   void run_bookkeeper();
   void book();
   void write_run_if_changed();
@@ -68,6 +74,7 @@ class Session {
   uint64_t overlapping_steps_ = 0;
   std::atomic<bool> step_open_{false};
   std::string ended_ = "running";
+  std::string note_;
   bool stopped_ = false;
 
   std::mutex mutex_;

@@ -42,7 +42,9 @@ int main() {
   double plain_ns = 0;
   for (int pair = 0; pair < kPairs; ++pair) {
     const double plain = ns_a_tensor();
-    tally::Profiler profiler({.recording = path});
+    tally::Options options;
+    options.recording = path;
+    tally::Profiler profiler(options);
     double watched = 0;
     {
       auto step = profiler.step();

@@ -84,7 +84,9 @@ Json run(const Program& program, bool* good) {
   cuda_allocator::emptyCache();
   cuda_allocator::resetPeakStats(0);
   {
-    tally::Profiler profiler({.recording = path});
+    tally::Options options;
+    options.recording = path;
+    tally::Profiler profiler(options);
     train(profiler, program);
   }
   const auto stats = cuda_allocator::getDeviceStats(0);

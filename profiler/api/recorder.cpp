@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/api/recorder.h"
+
+#include <cstdio>
+#include <exception>
+#include <utility>
+
+#include "hooks/torch/objects.h"
+#include "hooks/torch/runtime.h"
+#include "profiler/analysis/build.h"
+#include "profiler/api/options.h"
+#include "profiler/api/torch_check.h"
+#include "profiler/core/error.h"
+#include "profiler/core/units.h"
+#include "profiler/recording/reader.h"
+#include "profiler/session/session.h"
+#include "profiler/session/sources.h"
+#include "reports/html.h"
+#include "reports/json.h"
+#include "reports/text.h"
+#include "reports/write_file.h"
+
+namespace tally {
+namespace {
+
+void complain(std::string_view what) noexcept {
+  std::fprintf(stderr, "torchtally: %.*s\n", static_cast<int>(what.size()), what.data());
+}
+
+}  // namespace
+
+Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(std::move(options))) {
+  if (!options_.enabled) return;
+  check_torch_version();
+  hooks::prepare(Session::context());
+  SourceOptions source_options{.counters = options_.counters};
+  // What operators should save is asked for in the first steps, which nobody tells the sources of.
+  if (steps == Steps::kInferred) source_options.theory_steps = 0;
+  Sources sources = make_sources(source_options);
+  objects_ = sources.objects;
+  SessionOptions session;
+  session.recording = options_.recording;
+  session.ledger.detailed_steps = static_cast<uint64_t>(options_.detail_steps);
+  session.ledger.budget_bytes = options_.budget_bytes;
+  session.ledger.infer_steps = steps == Steps::kInferred;
+  session.versions = {{"torchtally", TORCHTALLY_VERSION},
+                      {"torch", torch_version()},
+                      {"compiler", __VERSION__}};
+  session.shown_options = {
+      {"recording", options_.recording},
+      {"report", options_.report},
+      {"detail_steps", std::to_string(options_.detail_steps)},
+      {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"}};
+  session_ = std::make_unique<Session>(std::move(session), std::move(sources.all));
+}
+
+Recorder::~Recorder() { stop("clean"); }
+
+void Recorder::stop(const std::string& ended, const std::string& note) noexcept {
+  if (!session_ || stopped_) return;
+  stopped_ = true;
+  session_->stop(ended, note);
+  if (const std::string why = session_->problem(); !why.empty()) complain(why);
+  if (options_.report.empty() || session_->is_of_parent()) return;
+  try {
+    const auto summary = analysis::build_summary(recording::read_run(options_.recording));
+    reports::write_file(options_.report, reports::render_html(summary));
+  } catch (const std::exception& error) {
+    complain(error.what());
+  }
+}
+
+Session* Recorder::session() { return session_ && !stopped_ ? session_.get() : nullptr; }
+hooks::ObjectSource* Recorder::objects() { return session() ? objects_ : nullptr; }
+std::string Recorder::problem() const { return session_ ? session_->problem() : std::string(); }
+
+std::string Recorder::text() const {
+  return reports::render_text(analysis::build_summary(recording::read_run(options_.recording)), {});
+}
+std::string Recorder::json() const {
+  return reports::render_json(analysis::build_summary(recording::read_run(options_.recording)));
+}
+
+}  // namespace tally

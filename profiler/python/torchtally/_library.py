@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plug-in: found, checked against the torch that runs, loaded, its functions with types."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import pathlib
+
+import torch
+
+from . import _build
+
+PACKAGE = pathlib.Path(__file__).resolve().parent
+PLUGIN = PACKAGE / "lib" / "libtorchtally_python.so"
+
+
+class TallyError(RuntimeError):
+    """The profiler cannot start or read a recording; the text says why and what to do."""
+
+
+class TorchVersionError(TallyError, ImportError):
+    """This package was built for another torch than the one that runs."""
+
+
+def _rebuild_command() -> str:
+    source = _build.SOURCE if pathlib.Path(_build.SOURCE, "pyproject.toml").exists() else "."
+    return f"pip install --force-reinstall --no-deps --no-cache-dir {source}"
+
+
+def _check_version() -> None:
+    if str(torch.__version__) != _build.TORCH_VERSION:
+        raise TorchVersionError(
+            f"torchtally was built for torch {_build.TORCH_VERSION}, and torch {torch.__version__} is "
+            f"installed; rebuild it with: {_rebuild_command()}"
+        )
+
+
+class Library:
+    """The plug-in's plain functions; its operators are ``torch.ops.torchtally``."""
+
+    def __init__(self) -> None:
+        _check_version()
+        try:
+            torch.ops.load_library(str(PLUGIN))
+        except OSError as error:
+            raise TallyError(
+                f"the plug-in {PLUGIN} cannot be loaded ({error}); rebuild it with: {_rebuild_command()}"
+            ) from None
+        # Calls that keep Python's lock cost least; the long ones give it up.
+        quick = ctypes.PyDLL(str(PLUGIN))
+        slow = ctypes.CDLL(str(PLUGIN))
+        text, number, nothing = ctypes.c_char_p, ctypes.c_uint32, None
+
+        def bind(library: ctypes.CDLL, name: str, result, *arguments):
+            function = getattr(library, "torchtally_" + name)
+            function.restype = result
+            function.argtypes = arguments
+            return function
+
+        self.start = bind(
+            slow, "start", text, text, text, ctypes.c_int64, ctypes.c_int64, ctypes.c_int
+        )
+        self.stop = bind(slow, "stop", nothing, text, text)
+        self.step_begin = bind(slow, "step_begin", nothing)
+        self.step_end = bind(slow, "step_end", nothing, ctypes.c_int)
+        self.step_discard = bind(slow, "step_discard", nothing)
+        self.micro_step = bind(quick, "micro_step", nothing)
+        self.records = bind(quick, "records", ctypes.c_int)
+        self.recording_path = bind(quick, "recording_path", text)
+        self.report_path = bind(quick, "report_path", text)
+        self.intern = bind(quick, "intern", number, text)
+        self.enter = bind(quick, "enter", nothing, number)
+        self.exit = bind(quick, "exit", nothing, number)
+        self.depth = bind(quick, "depth", number)
+        self._text = bind(quick, "text", text, ctypes.POINTER(text))
+        self._json = bind(quick, "json", text, ctypes.POINTER(text))
+
+    def _report(self, function) -> str:
+        error = ctypes.c_char_p()
+        result = function(ctypes.byref(error))
+        if error.value is not None:
+            raise TallyError(error.value.decode())
+        return result.decode()
+
+    def text(self) -> str:
+        return self._report(self._text)
+
+    def json(self) -> str:
+        return self._report(self._json)
+
+
+@functools.cache
+def library() -> Library:
+    """Loads the plug-in at the first call. Raises TorchVersionError or TallyError."""
+    return Library()

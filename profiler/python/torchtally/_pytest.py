@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pytest plug-in: ``@pytest.mark.torchtally_budget(peak="1.2 GiB", activations="800 MiB")``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Generator
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "torchtally_budget(peak=None, **limits): record the test and fail it where it has more alive; "
+        "sizes as '1.2 GiB', names as in torchtally.assert_budget",
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    marker = item.get_closest_marker("torchtally_budget")
+    if marker is None:
+        yield
+        return
+    import torchtally  # here: tests without the marker need no torch
+
+    with tempfile.TemporaryDirectory(prefix="torchtally-") as folder:
+        profile = torchtally.profile(recording=os.path.join(folder, "test.tally"))
+        profile.start()
+        try:
+            outcome = yield
+        finally:
+            profile.stop()
+        if outcome.excinfo is None and profile.records:
+            try:
+                torchtally.assert_budget(profile, *marker.args, **marker.kwargs)
+            except (AssertionError, ValueError) as error:
+                outcome.force_exception(pytest.fail.Exception(str(error), pytrace=False))

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The context manager: steps, names, results, errors."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import torch
+
+import torchtally
+from truth import Job
+
+
+def mlp(steps: int = 3, micro_steps: int = 1, **options) -> Job:
+    model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+    optimizer = torch.optim.AdamW(model.parameters(), **options)
+
+    def loss(number: int) -> torch.Tensor:
+        x = torch.randn(8, 16, generator=torch.Generator().manual_seed(number))
+        return model(x).square().mean()
+
+    return Job(model, optimizer, loss, steps, micro_steps)
+
+
+def train(job: Job, steps: int | None = None) -> None:
+    for number in range(job.steps if steps is None else steps):
+        job.optimizer.zero_grad()
+        job.loss(number).backward()
+        job.optimizer.step()
+
+
+def names_at_peak(data: dict) -> set[str]:
+    return {block["module"] for block in data["peak_blocks"]}
+
+
+@pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True},
+                                     {"foreach": True, "amsgrad": True}],
+                         ids=["foreach", "single", "fused", "amsgrad"])
+def test_optimizers(checked, options):
+    checked(lambda: mlp(**options)).check()
+
+
+def test_gradient_accumulation(checked):
+    result = checked(lambda: mlp(micro_steps=3))
+    result.check()
+
+
+def test_without_any_argument(tmp_path):
+    job = mlp()
+    with torchtally.profile(recording=tmp_path / "run.tally") as p:
+        train(job)
+    data = p.data()
+    assert len(data["steps"]) == 3
+    for step in data["steps"]:
+        for mark in step["devices"]["cpu"]["marks"]:
+            assert mark["difference"] == 0 and mark["roles"]["unattributed"] == 0
+    end = data["steps"][-1]["devices"]["cpu"]["marks"][-1]["roles"]
+    parameters = sum(p.nbytes for p in job.model.parameters())
+    assert end["parameter"] == parameters and end["gradient"] == parameters
+    assert end["optimizer_state"] == 2 * parameters + 4 * 4
+    assert data["parameters"]["bytes"] == parameters
+    assert {"0", "1", "2"} <= {module["name"] for module in data["modules"]}
+
+
+def test_summary_and_scalars(tmp_path):
+    job = mlp()
+    with torchtally.profile(
+        job.model, job.optimizer, recording=tmp_path / "run.tally", report=tmp_path / "page.html"
+    ) as p:
+        train(job)
+    assert p.summary().startswith("Peak ")
+    assert "<pre>Peak " in p._repr_html_()
+    assert (tmp_path / "page.html").read_text().lstrip().lower().startswith("<!doctype html")
+    scalars = p.scalars()
+    peak = p.data()["steps"][-1]["devices"]["cpu"]["peak"]["bytes"]
+    assert scalars["peak_bytes"] == peak
+    assert sum(v for k, v in scalars.items() if k.startswith("peak/")) == peak
+    assert all(isinstance(value, float) for value in scalars.values())
+
+
+def test_steps_are_a_part_of_the_run(tmp_path):
+    job = mlp(steps=8)
+    with torchtally.profile(job.model, recording=tmp_path / "run.tally", steps="3:5") as p:
+        train(job)
+    data = p.data()
+    assert len(data["steps"]) == 2
+    assert any("step 3 of the run" in note for note in data["unknown"]["notes"])
+    for step in data["steps"]:
+        assert all(m["difference"] == 0 for m in step["devices"]["cpu"]["marks"])
+        assert step["devices"]["cpu"]["marks"][-1]["roles"]["unattributed"] == 0
+
+
+def test_step_by_hand(tmp_path):
+    weight = torch.nn.Parameter(torch.ones(64))
+    with torchtally.profile(recording=tmp_path / "run.tally") as p:
+        for _ in range(4):
+            (weight * weight).sum().backward()
+            with torch.no_grad():
+                weight -= 0.1 * weight.grad
+            weight.grad = None
+            p.step()
+    assert len(p.data()["steps"]) == 4
+
+
+def test_two_optimizers_are_one_step_when_both_are_given(tmp_path):
+    a, b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    first, second = torch.optim.SGD(a.parameters()), torch.optim.SGD(b.parameters())
+    with torchtally.profile([a, b], [first, second], recording=tmp_path / "run.tally") as p:
+        for _ in range(3):
+            for optimizer in (first, second):
+                optimizer.zero_grad()
+                b(a(torch.ones(2, 4))).sum().backward()
+                optimizer.step()
+    assert len(p.data()["steps"]) == 3
+
+
+def test_exception_is_told(tmp_path):
+    job = mlp()
+    p = torchtally.profile(job.model, job.optimizer, recording=tmp_path / "run.tally")
+    with pytest.raises(ValueError, match="wrong"), p:
+        train(job)
+        raise ValueError("something is wrong")
+    assert p.data()["run"]["ended"] == "exception"
+    assert any("ValueError: something is wrong" in note for note in p.data()["unknown"]["notes"])
+
+
+def test_names_survive_exceptions_in_a_module(tmp_path):
+    class Fails(torch.nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no")
+
+    job = mlp()
+    fails = torch.nn.Sequential(Fails())
+    with torchtally.profile(job.model, job.optimizer, recording=tmp_path / "run.tally") as p:
+        for number in range(2):
+            with pytest.raises(RuntimeError):
+                fails(torch.ones(1))
+            train(job, 1)
+    modules = {m["name"] for m in p.data()["modules"]}
+    assert "0" in modules and "Fails" not in modules
+
+
+def test_disabled(tmp_path, monkeypatch):
+    with torchtally.profile(recording=tmp_path / "run.tally", enabled=False) as p:
+        train(mlp())
+    assert p.summary() == "" and p.scalars() == {} and not (tmp_path / "run.tally").exists()
+    monkeypatch.setenv("TORCHTALLY_ENABLED", "0")
+    with torchtally.profile(recording=tmp_path / "run.tally") as p:
+        train(mlp())
+    assert p.summary() == "" and not (tmp_path / "run.tally").exists()
+
+
+def test_errors_are_sentences(tmp_path, monkeypatch):
+    with pytest.raises(torchtally.TallyError, match="cannot"):
+        torchtally.profile(recording=tmp_path / "missing" / "run.tally").start()
+    with torchtally.profile(recording=tmp_path / "a.tally"):
+        with pytest.raises(torchtally.TallyError, match="another profiler"):
+            torchtally.profile(recording=tmp_path / "b.tally").start()
+    with pytest.raises(ValueError, match="3:10"):
+        torchtally.profile(steps="ten")
+    with pytest.raises(ValueError, match="bytes"):
+        torchtally.profile(budget="much")
+
+
+def test_other_torch_is_one_sentence(monkeypatch):
+    from torchtally import _build, _library
+
+    monkeypatch.setattr(_build, "TORCH_VERSION", "2.10.0")
+    with pytest.raises(torchtally.TorchVersionError) as error:
+        _library._check_version()
+    text = str(error.value)
+    assert "2.10.0" in text and torch.__version__ in text and "pip install" in text
+    assert "\n" not in text
+
+
+def test_plug_in_needs_no_python():
+    import subprocess
+
+    from torchtally import _library
+
+    symbols = subprocess.run(["nm", "-D", "--undefined-only", str(_library.PLUGIN)],
+                             capture_output=True, text=True, check=True).stdout
+    assert " Py" not in symbols and "_Py" not in symbols
+    needed = subprocess.run(["readelf", "-d", str(_library.PLUGIN)], capture_output=True, text=True,
+                            check=True).stdout
+    libraries = {line.split("[")[1].rstrip("]") for line in needed.splitlines() if "(NEEDED)" in line}
+    assert {name for name in libraries if "torch" in name} == {"libtorch_cpu.so"}
+    assert "NODELETE" in needed
+
+
+def test_package_is_typed():
+    assert (pathlib.Path(torchtally.__file__).parent / "py.typed").exists()

@@ -73,10 +73,6 @@ Json caching(const analysis::MarkSummary& m) {
            {"allocator_active_bytes", known(book.allocator_active_bytes)},
            {"allocator_allocated_bytes", known(book.allocator_allocated_bytes)},
            {"exact", book.is_exact}};
-  if (m.mark == Mark::kOom) {
-    out["wanted_bytes"] = book.wanted_bytes;
-    out["limit_bytes"] = book.limit_bytes;
-  }
   return out;
 }
 

@@ -188,6 +188,7 @@ void on_out_of_memory(int64_t ordinal, size_t wanted, size_t limit, size_t free_
   event.b = free_bytes;
   event.c = limit;
   context->log.push(event);
+  context->settle();
 }
 
 // 4 bits for each power of two from 1 MiB on: the parts between it and the next, as a power of two.

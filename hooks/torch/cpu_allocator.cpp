@@ -3,6 +3,7 @@
 
 #include <c10/core/CPUAllocator.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -26,8 +27,8 @@ static_assert(sizeof(LiveBlock) == 8);
 class CpuAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    c10::DataPtr data = previous_->allocate(bytes);
     Context* context = recording();
+    c10::DataPtr data = context ? allocate_watched(*context, bytes) : previous_->allocate(bytes);
     if (!context || !data.get()) return data;  // of 0 bytes there is no block
     if (!data.compare_exchange_deleter(previous_deleter_, &free_block)) return data;
     const HookTimer timer;
@@ -55,7 +56,8 @@ class CpuAllocator final : public c10::Allocator {
     return nullptr;
   }
   // Blocks of the sessions before become blocks of this one.
-  void begin_session(Context& context) {
+  void begin_session(Context& context, int64_t stop_at_bytes) {
+    stop_at_bytes_.store(stop_at_bytes > 0 ? stop_at_bytes : INT64_MAX);
     const uint64_t session = session_.load() % kMostSessions + 1;
     session_.store(session);
     context.log.restart_count();
@@ -114,6 +116,33 @@ class CpuAllocator final : public c10::Allocator {
 
   static void free_block(void* pointer);
 
+  c10::DataPtr allocate_watched(Context& context, size_t bytes) {
+    const int64_t limit = stop_at_bytes_.load(std::memory_order_relaxed);
+    const int64_t alive = context.log.allocator_bytes();
+    if (alive + static_cast<int64_t>(bytes) > limit) [[unlikely]] {
+      tell_failure(context, bytes, limit - alive, limit);
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "the budget of ", limit, " bytes (TORCHTALLY_BUDGET) is spent: ",
+                       alive, " are alive, and ", bytes,
+                       " more were asked for. The recording says what is alive; without "
+                       "TORCHTALLY_BUDGET_ACTION=stop the program goes on.");
+    }
+    try {
+      return previous_->allocate(bytes);
+    } catch (...) {
+      tell_failure(context, bytes, 0, sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
+      throw;
+    }
+  }
+  static void tell_failure(Context& context, size_t wanted, int64_t free_bytes, int64_t limit) noexcept {
+    Event event;
+    event.kind = EventKind::kOutOfMemory;
+    event.a = wanted;
+    event.b = static_cast<uint64_t>(free_bytes);
+    event.c = static_cast<uint64_t>(limit);
+    context.log.push(event);
+    context.settle();
+  }
+
   Shard& shard_of(const void* pointer) {
     const auto address = reinterpret_cast<uintptr_t>(pointer);
     return shards_[((address >> 6) ^ (address >> 14)) % shards_.size()];
@@ -139,6 +168,7 @@ class CpuAllocator final : public c10::Allocator {
   std::array<Shard, 64> shards_;
   static constexpr uint64_t kMostSessions = (1 << 17) - 2;  // then the numbers begin again
   std::atomic<uint64_t> session_{0};
+  std::atomic<int64_t> stop_at_bytes_{INT64_MAX};
   std::mutex adoption_;
 };
 
@@ -178,13 +208,14 @@ void CpuAllocator::free_block(void* pointer) {
 
 class CpuAllocatorSource final : public Source {
  public:
+  explicit CpuAllocatorSource(CpuAllocatorOptions options) : options_(options) {}
   std::string_view name() const override { return "torch.cpu_allocator"; }
   Availability availability() const override { return {true, {}}; }
   void start(Context& context) override {
     if (const char* reason = allocator().install()) {
       throw Error("the CPU allocator cannot be watched: {}", reason);
     }
-    allocator().begin_session(context);
+    allocator().begin_session(context, options_.stop_at_bytes);
     active_context().store(&context, std::memory_order_release);
     replaced_ = false;
   }
@@ -204,12 +235,15 @@ class CpuAllocatorSource final : public Source {
   }
 
  private:
+  const CpuAllocatorOptions options_;
   bool replaced_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<Source> make_cpu_allocator_source() { return std::make_unique<CpuAllocatorSource>(); }
+std::unique_ptr<Source> make_cpu_allocator_source(CpuAllocatorOptions options) {
+  return std::make_unique<CpuAllocatorSource>(options);
+}
 
 Watched adopt(c10::DataPtr& data, size_t bytes) noexcept { return allocator().adopt(data, bytes); }
 

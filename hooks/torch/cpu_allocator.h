@@ -14,7 +14,12 @@ class DataPtr;
 
 namespace tally::hooks {
 
-std::unique_ptr<Source> make_cpu_allocator_source();
+struct CpuAllocatorOptions {
+  // An allocation that would pass this many live bytes fails with c10::OutOfMemoryError, as a device
+  // that is full would. 0: none does.
+  int64_t stop_at_bytes = 0;
+};
+std::unique_ptr<Source> make_cpu_allocator_source(CpuAllocatorOptions options = {});
 
 enum class Watched : uint8_t {
   kOurs,     // allocated through us, or adopted before

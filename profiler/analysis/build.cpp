@@ -49,6 +49,8 @@ MarkSummary Builder::mark(const MarkBook& book) const {
   out.saved_number_bytes = book.saved_number_bytes;
   if (book.expected_saved_bytes >= 0) out.expected_saved_bytes = book.expected_saved_bytes;
   out.caching = book.caching;
+  out.wanted_bytes = book.wanted_bytes;
+  out.limit_bytes = book.limit_bytes;
   out.rounding_bytes = book.rounding_bytes();
   out.cached_bytes = book.cached_bytes();
   out.phase = book.phase;

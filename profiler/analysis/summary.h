@@ -34,6 +34,8 @@ struct MarkSummary {
   int64_t saved_parameter_bytes = 0;
   int64_t saved_number_bytes = 0;
   std::optional<int64_t> expected_saved_bytes;
+  int64_t wanted_bytes = 0;  // of an `oom` mark: the allocation that failed or crossed the budget
+  int64_t limit_bytes = 0;   // and the memory that there is
   // Of devices with a caching allocator: beside the blocks, and in no sum of roles.
   std::optional<CachingBook> caching;
   int64_t rounding_bytes = 0;

@@ -123,6 +123,7 @@ Verdict leak(const Summary& summary) {
 
 std::vector<Verdict> verdicts(const recording::Run& run, const Summary& summary) {
   std::vector<Verdict> all;
+  if (auto verdict = oom_verdict(summary)) all.push_back(std::move(*verdict));
   if (auto verdict = checkpointing_verdict(run, summary)) all.push_back(std::move(*verdict));
   if (auto verdict = accumulation_verdict(run, summary)) all.push_back(std::move(*verdict));
   all.push_back(leak(summary));

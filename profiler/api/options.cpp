@@ -45,13 +45,18 @@ Options apply_environment(Options options) {
       options.detail_steps = parse_count(value, name);
     } else if (name == "TORCHTALLY_BUDGET") {
       options.budget_bytes = parse_bytes(value, std::string(name));
+    } else if (name == "TORCHTALLY_BUDGET_ACTION") {
+      if (value != "record" && value != "stop") {
+        throw Error("{} must be record or stop, not '{}'", name, value);
+      }
+      options.budget_stops = value == "stop";
     } else if (name == "TORCHTALLY_COUNTERS") {
       options.counters = parse_switch(value, name);
     } else if (name == "TORCHTALLY_ENABLED") {
       options.enabled = parse_switch(value, name);
     } else if (name != "TORCHTALLY_TORCH" && name != "TORCHTALLY_PYTHON") {  // of set-up and `run`
       throw Error("{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
-                  "_BUDGET, _COUNTERS and _ENABLED)", name);
+                  "_BUDGET, _BUDGET_ACTION, _COUNTERS and _ENABLED)", name);
     }
   }
   if (options.enabled && options.recording.empty()) {

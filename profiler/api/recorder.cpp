@@ -34,6 +34,7 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
   check_torch_version();
   hooks::prepare(Session::context());
   SourceOptions source_options{.counters = options_.counters};
+  if (options_.budget_stops) source_options.stop_at_bytes = options_.budget_bytes;
   // What operators should save is asked for in the first steps, which nobody tells the sources of.
   if (steps == Steps::kInferred) source_options.theory_steps = 0;
   Sources sources = make_sources(source_options);
@@ -41,7 +42,8 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
   SessionOptions session;
   session.recording = options_.recording;
   session.ledger.detailed_steps = static_cast<uint64_t>(options_.detail_steps);
-  session.ledger.budget_bytes = options_.budget_bytes;
+  // A budget that stops the program is the allocator's to tell.
+  if (!options_.budget_stops) session.ledger.budget_bytes = options_.budget_bytes;
   session.ledger.infer_steps = steps == Steps::kInferred;
   session.versions = {{"torchtally", TORCHTALLY_VERSION},
                       {"torch", torch_version()},
@@ -50,7 +52,8 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
       {"recording", options_.recording},
       {"report", options_.report},
       {"detail_steps", std::to_string(options_.detail_steps)},
-      {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"}};
+      {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"},
+      {"budget_action", options_.budget_stops ? "stop" : "record"}};
   session_ = std::make_unique<Session>(std::move(session), std::move(sources.all));
 }
 

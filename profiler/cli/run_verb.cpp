@@ -26,6 +26,7 @@ struct RunFlags {
   std::string recording = "run.tally";
   std::string report;
   std::string budget;
+  bool budget_stops = false;
   std::string steps;
   int processes = 0;
 };
@@ -121,6 +122,7 @@ void run(const RunFlags& flags, std::vector<std::string> command, bool is_progra
   set("TORCHTALLY_RECORDING", flags.recording);
   set("TORCHTALLY_REPORT", flags.report);
   set("TORCHTALLY_BUDGET", flags.budget);
+  if (flags.budget_stops) set("TORCHTALLY_BUDGET_ACTION", "stop");
   set("TORCHTALLY_STEPS", flags.steps);
   const char* chosen = std::getenv("TORCHTALLY_PYTHON");
   if (is_python(command[0])) {
@@ -153,6 +155,8 @@ void add_run_verb(CLI::App& app, int argc, char** argv) {
       ->type_name("FILE.html");
   verb->add_option("--budget", flags->budget, "Mark the step that has more alive, such as 8GiB")
       ->type_name("BYTES");
+  verb->add_flag("--budget-stops", flags->budget_stops,
+                 "A CPU allocation past the budget fails, as on a machine of that size");
   verb->add_option("--steps", flags->steps, "Record steps a to b-1 only, counted from 0; Python only")
       ->type_name("a:b");
   verb->add_option("--nproc", flags->processes,

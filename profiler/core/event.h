@@ -45,7 +45,7 @@
 //   kAllocatorCount requested bytes  reserved bytes   used of device    device  -   (a, b: less the hook's counts;
 //                                                                               c: ~0 when not asked)
 //   kAllocatorUse   allocated bytes  active bytes     device's events   device  -
-//   kOutOfMemory    wanted           free on device   limit             device  -
+//   kOutOfMemory    wanted           free on device   limit             device  -   (the CPU too)
 //   kWorkspace      pointer          -                -                 device  -   (scratch memory of a library)
 //
 // Of hardware counters. A range is numbered in its step and belongs to the operator that is open.

@@ -45,6 +45,10 @@ class EventLog {
   // A new session begins: the allocator's count starts again from 0.
   void restart_count() noexcept;
 
+  // The allocator's count now.
+  int64_t allocator_bytes() const noexcept {
+    return __atomic_load_n(&ticket_.allocator_bytes, __ATOMIC_RELAXED);
+  }
   // Events that are numbered so far; all of them are drained when drained() has reached it.
   uint64_t numbered() const noexcept;
   uint64_t drained() const noexcept { return next_.load(std::memory_order_acquire); }

@@ -18,6 +18,16 @@ namespace tally {
 
 struct Context;
 
+// Writes down what happened so far, before a program may come to its end.
+class Settler {
+ public:
+  // From any thread that holds no lock of a watched allocator; waits a second at most.
+  virtual void settle() noexcept = 0;
+
+ protected:
+  ~Settler() = default;
+};
+
 // How sources of memory beside the CPU and everybody else meet, without knowing each other.
 struct DeviceWatch {
   using Callback = void (*)(Context&) noexcept;
@@ -40,6 +50,12 @@ struct Context {
   TensorTable& tensors;
   RunDirectory& directory;
   DeviceWatch devices{};
+  std::atomic<Settler*> settler{nullptr};  // while a session records
+
+  // After an allocation failed: the program may end by it.
+  void settle() noexcept {
+    if (Settler* const found = settler.load(std::memory_order_acquire)) found->settle();
+  }
 };
 
 struct Availability {

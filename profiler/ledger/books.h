@@ -25,8 +25,6 @@ struct CachingBook {
   int64_t allocator_active_bytes = -1;
   int64_t allocator_allocated_bytes = -1;
   int64_t outside_bytes = -1;   // in use on the device beside the segments; as of the step's begin or end
-  int64_t wanted_bytes = 0;     // of an `oom` mark: the allocation that failed
-  int64_t limit_bytes = 0;      // of an `oom` mark: the memory that the allocator may use
   bool is_exact = true;         // false: something did not follow the allocator's known rules
 };
 
@@ -54,6 +52,9 @@ struct MarkBook {
   int64_t saved_number_bytes = 0;
   // What the save rules of the recorded operators say saved_bytes should be; -1: not computed.
   int64_t expected_saved_bytes = -1;
+  // Of an `oom` mark: the allocation that failed or crossed the budget, and the memory that there is.
+  int64_t wanted_bytes = 0;
+  int64_t limit_bytes = 0;
   // Where the mark was set: the operator that ran and its module.
   Phase phase = Phase::kOther;
   StringId module;
@@ -171,6 +172,7 @@ struct StepBooks {
   int64_t duration_ns = 0;
   uint16_t micro_steps = 0;
   bool detailed = false;
+  bool provisional = false;  // the step goes on; its books will come again, in full
   double tokens = 0;  // indices given to the largest embedding, summed over micro-steps; 0: none seen
   std::vector<DeviceBooks> devices;
   std::vector<PhaseSpan> phases;

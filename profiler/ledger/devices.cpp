@@ -71,8 +71,9 @@ void Ledger::on_device_event(const Event& event) {
       constexpr int kMostOomMarks = 8;
       if (!step_open_ || of.oom_marks++ >= kMostOomMarks) break;
       MarkBook& book = add_mark(Mark::kOom, event, of);
-      book.caching->wanted_bytes = static_cast<int64_t>(event.a);
-      book.caching->limit_bytes = static_cast<int64_t>(event.c);
+      book.wanted_bytes = static_cast<int64_t>(event.a);
+      book.limit_bytes = static_cast<int64_t>(event.c);
+      closed_.push_back(so_far(event, book));
       break;
     }
     default:

@@ -355,7 +355,9 @@ void Ledger::on_alloc(const Event& event) {
   }
   if (options_.budget_bytes > 0 && of.live_bytes > options_.budget_bytes && !of.over_budget) {
     of.over_budget = true;
-    add_mark(Mark::kOom, event, of);
+    MarkBook& book = add_mark(Mark::kOom, event, of);
+    book.wanted_bytes = block.bytes;
+    book.limit_bytes = options_.budget_bytes;
   }
 }
 

@@ -42,6 +42,7 @@ class Ledger {
   void apply(const Event& event);
 
   // Books of the steps that closed since the last call.
+  // Also provisional books of the open step, where an allocation failed.
   std::vector<StepBooks> take_closed_steps();
 
   int64_t live_bytes(DeviceIndex device = 0) const {
@@ -70,6 +71,7 @@ class Ledger {
   void on_range(const Event& event);
   void on_counted(const Event& event);
   void on_device_event(const Event& event);  // of a caching allocator
+  StepBooks so_far(const Event& event, const MarkBook& oom);
   void discard_step();
   void begin_next_step(ThreadState& thread, const Event& event);
 

@@ -108,6 +108,41 @@ void Ledger::on_step_end(const Event& event) {
   }
 }
 
+// The open step as a failed allocation finds it: what lives now, in the role that is proved so far.
+StepBooks Ledger::so_far(const Event& event, const MarkBook& oom) {
+  StepBooks books;
+  books.provisional = books.detailed = true;
+  books.index = step_index_;
+  books.start_ns = step_begin_ns_;
+  books.duration_ns = now_ns_ - step_begin_ns_;
+  books.micro_steps = micro_steps_;
+  books.events = step_events_;
+  for (const auto& of : devices_) {
+    if (!of) continue;
+    DeviceStep now(options_.timeline_points);
+    now.begin(of->live_bytes, of->allocator_bytes(event.allocator_bytes), where(thread(event), *of), event.sequence,
+              step_begin_ns_, of->caching_book());
+    MarkBook& mark = now.add_mark(Mark::kOom, of->live_bytes, of->allocator_bytes(event.allocator_bytes),
+                                  where(thread(event), *of));
+    mark.caching = of->caching_book();
+    if (of->index == static_cast<DeviceIndex>(event.id)) {
+      mark.wanted_bytes = oom.wanted_bytes;
+      mark.limit_bytes = oom.limit_bytes;
+    }
+    blocks_.for_each([&](const Block& block) {
+      if (block.device != of->index) return;
+      Block copy = block;
+      copy.first_mark = copy.born_position = 0;
+      now.settle(copy, role_of(block, true), Timeline::kForever);
+    });
+    books.devices.push_back(now.finish(true, tensors_));
+    books.devices.back().device = of->index;
+  }
+  books.phases = phases_;
+  if (!books.phases.empty()) books.phases.back().end_ns = books.duration_ns;
+  return books;
+}
+
 void Ledger::begin_next_step(ThreadState& state, const Event& event) {
   state.phase = Phase::kOther;
   Event boundary = event;

@@ -312,9 +312,7 @@ CachingBook caching_book(const Statement& s) {
   book.allocator_active_bytes = known(6);
   book.allocator_allocated_bytes = known(7);
   book.outside_bytes = known(8);
-  book.wanted_bytes = s.integer(9);
-  book.limit_bytes = s.integer(10);
-  book.is_exact = s.integer(11) != 0;
+  book.is_exact = s.integer(9) != 0;
   return book;
 }
 
@@ -326,9 +324,11 @@ void Loading::load_marks() {
   Statement caching(db_, has_caching ? "SELECT * FROM mark_caching ORDER BY mark" : "SELECT 0");
   bool more_caching = has_caching && caching.step();
   each(
-      "SELECT mark, step, device, name, micro_step, time_ns, bytes, allocator_bytes, saved_bytes, "
-      "saved_parameter_bytes, saved_number_bytes, expected_saved_bytes, phase, module, operator "
-      "FROM mark ORDER BY mark",
+      std::string("SELECT mark, step, device, name, micro_step, time_ns, bytes, allocator_bytes, ") +
+          "saved_bytes, "
+      "saved_parameter_bytes, saved_number_bytes, expected_saved_bytes, phase, module, operator, " +
+          std::string(run_.schema >= 3 ? "wanted_bytes, limit_bytes" : "0, 0") +
+          " FROM mark ORDER BY mark",
       [&](const Statement& s) {
         MarkBook mark;
         mark.mark = word(mark_of(s.text(3)), s, 3);
@@ -343,6 +343,8 @@ void Loading::load_marks() {
         mark.phase = word(phase_of(s.text(12)), s, 12);
         mark.module = string_id(s, 13);
         mark.op = string_id(s, 14);
+        mark.wanted_bytes = s.integer(15);
+        mark.limit_bytes = s.integer(16);
         const bool full = step_at(s.integer(1))->full;
         for (; more && role.integer(0) == s.integer(0); more = role.step()) {
           const int64_t index = role.integer(1);

@@ -117,7 +117,9 @@ CREATE TABLE mark(
   saved_number_bytes INTEGER NOT NULL,
   expected_saved_bytes INTEGER,   -- NULL: not computed
   phase TEXT NOT NULL,
-  module INTEGER NOT NULL, operator INTEGER NOT NULL);
+  module INTEGER NOT NULL, operator INTEGER NOT NULL,
+  wanted_bytes INTEGER NOT NULL DEFAULT 0,  -- these two since version 3: of the allocation that
+  limit_bytes INTEGER NOT NULL DEFAULT 0);  -- failed, and the memory that there is
 CREATE TABLE mark_caching(        -- since version 3: of devices with a caching allocator
   mark INTEGER PRIMARY KEY,
   reserved_bytes INTEGER NOT NULL,  -- these three by replay of the allocator's events
@@ -128,8 +130,6 @@ CREATE TABLE mark_caching(        -- since version 3: of devices with a caching 
   allocator_active_bytes INTEGER,
   allocator_allocated_bytes INTEGER,
   outside_bytes INTEGER,          -- NULL: not known
-  wanted_bytes INTEGER NOT NULL,  -- of the allocation that failed
-  limit_bytes INTEGER NOT NULL,
   is_exact INTEGER NOT NULL);
 CREATE TABLE mark_role(
   mark INTEGER NOT NULL, role INTEGER NOT NULL,

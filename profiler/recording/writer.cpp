@@ -105,9 +105,9 @@ class Writer::Impl {
         insert_unit_(*database_, "INSERT INTO unit VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
         insert_mark_(
             *database_,
-            "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)"),
+            "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)"),
         insert_mark_caching_(*database_,
-                             "INSERT INTO mark_caching VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
+                             "INSERT INTO mark_caching VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)"),
         insert_mark_role_(*database_, "INSERT INTO mark_role VALUES(?1,?2,?3,?4)"),
         update_run_(*database_,
                     "UPDATE run SET ended=?1, overhead_seconds=?2, bookkeeper_seconds=?3, "
@@ -146,6 +146,7 @@ class Writer::Impl {
     }
   }
 
+  void remove_step(uint64_t step);
   void write_run(const RunInfo& run);
   void write_step(const StepBooks& step);
   void write_end(const RunEnd& end);
@@ -172,6 +173,7 @@ class Writer::Impl {
   uint32_t strings_written_ = 0;
   int64_t next_mark_ = 1;
   std::optional<std::vector<std::string>> notes_written_;
+  std::optional<uint64_t> provisional_;  // the step that was written before its end
   bool finished_ = false;
   std::string problem_;
   uint64_t lost_steps_ = 0;
@@ -225,7 +227,19 @@ void Writer::Impl::write_run(const RunInfo& run) {
        });
 }
 
+void Writer::Impl::remove_step(uint64_t step) {
+  for (const char* table : {"mark_role", "mark_caching"}) {
+    Statement(*database_, std::string("DELETE FROM ") + table + " WHERE mark IN (SELECT mark FROM mark WHERE step=?1)")
+        .run(step);
+  }
+  for (const char* table : {"mark", "step", "step_device", "phase", "work", "region", "unit"}) {
+    Statement(*database_, std::string("DELETE FROM ") + table + " WHERE step=?1").run(step);
+  }
+}
+
 void Writer::Impl::write_step(const StepBooks& step) {
+  if (provisional_ == step.index) remove_step(step.index);
+  provisional_ = step.provisional ? std::optional(step.index) : std::nullopt;
   const int64_t operators = blobs_.id_of(encode_operators(step.operators));
   const std::string times = pack(encode_operator_times(step.operators));
   insert_step_.run(step.index, step.start_ns, step.duration_ns, step.micro_steps, step.detailed,
@@ -304,7 +318,7 @@ void Writer::Impl::write_mark(uint64_t step, DeviceIndex device, const MarkBook&
   insert_mark_.run(id, step, device, key(mark.mark), mark.micro_step, mark.time_ns, mark.bytes,
                    mark.allocator_bytes, mark.bytes - mark.allocator_bytes, mark.saved_bytes,
                    mark.saved_parameter_bytes, mark.saved_number_bytes, expected, key(mark.phase),
-                   mark.module.value, mark.op.value);
+                   mark.module.value, mark.op.value, mark.wanted_bytes, mark.limit_bytes);
   if (mark.caching) {
     const CachingBook& caching = *mark.caching;
     const auto known = [](int64_t bytes) {
@@ -315,7 +329,7 @@ void Writer::Impl::write_mark(uint64_t step, DeviceIndex device, const MarkBook&
                              known(caching.allocator_reserved_bytes),
                              known(caching.allocator_active_bytes),
                              known(caching.allocator_allocated_bytes), known(caching.outside_bytes),
-                             caching.wanted_bytes, caching.limit_bytes, caching.is_exact);
+                             caching.is_exact);
   }
   std::array<std::vector<Cell>, kRoleCount> cells;
   for (const Cell& cell : mark.cells) cells[static_cast<size_t>(cell.role)].push_back(cell);

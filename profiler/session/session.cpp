@@ -120,6 +120,7 @@ Session::Session(SessionOptions options, std::vector<std::unique_ptr<Source>> so
   for (const auto& source : sources_) hook_ns_at_begin_ += source->statistics().nanoseconds;
   hook_ns_at_step_ = hook_ns_at_begin_;
   write_run_if_changed();
+  shared.settler.store(this, std::memory_order_release);
   bookkeeper_ = std::thread([this] { run_bookkeeper(); });
 }
 
@@ -190,6 +191,13 @@ void Session::run_bookkeeper() {
   }
 }
 
+void Session::settle() noexcept {
+  const uint64_t target = context().log.numbered();
+  std::unique_lock lock(mutex_);
+  wake_.notify_one();
+  progress_.wait_for(lock, std::chrono::seconds(1), [&] { return booked_.load() >= target; });
+}
+
 void Session::book() {
   context().log.drain([this](const Event& event) { ledger_.apply(event); });
   for (const StepBooks& step : ledger_.take_closed_steps()) {
@@ -198,6 +206,7 @@ void Session::book() {
     since_start.start_ns -= begin_ns_;
     writer_.write_step(since_start, end_so_far());
   }
+  booked_.store(context().log.drained());
   bookkeeper_ns_.store(clock_ns(CLOCK_THREAD_CPUTIME_ID));
 }
 
@@ -230,6 +239,7 @@ RunEnd Session::end_so_far() {
 void Session::stop(const std::string& ended, const std::string& note) noexcept {
   if (stopped_) return;
   stopped_ = true;
+  context().settler.store(nullptr);
   if (in_forked_child.load()) {  // the recording and its thread belong to the parent
     if (bookkeeper_.joinable()) bookkeeper_.detach();
     return;

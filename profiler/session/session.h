@@ -25,7 +25,7 @@ struct SessionOptions {
   std::vector<std::pair<std::string, std::string>> shown_options;  // for the report
 };
 
-class Session {
+class Session final : private Settler {
  public:
   // The context that every hook of this process writes to; lives as long as the process.
   static Context& context();
@@ -56,6 +56,7 @@ class Session {
   std::string problem() const;
 
  private:
+  void settle() noexcept override;
   void close_step(uint8_t flags);
   void run_bookkeeper();
   void book();
@@ -82,6 +83,7 @@ class Session {
   std::condition_variable progress_;  // producers that wait for room
   bool stopping_ = false;
   std::atomic<int64_t> bookkeeper_ns_{0};
+  std::atomic<uint64_t> booked_{0};  // events whose closed steps are written
   std::thread bookkeeper_;
 };
 

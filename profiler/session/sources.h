@@ -21,6 +21,7 @@ struct Sources {
 
 struct SourceOptions {
   uint64_t theory_steps = 2;
+  int64_t stop_at_bytes = 0;  // of the CPU: see CpuAllocatorOptions
   bool counters = false;  // hardware counters of what kernels execute
 };
 

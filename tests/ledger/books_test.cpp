@@ -266,5 +266,31 @@ TEST(Steps, ThePeakBetweenThemIsKnown) {
   EXPECT_EQ(script.ledger().peak_outside_steps(), 500);
 }
 
+TEST(Books, AFailedAllocationWritesDownTheOpenStep) {
+  EventScript script;
+  const Pointer weight = script.parameter(400, "h.0.fc");
+  script.step_begin();
+  Pointer saved = 0;
+  script.op("aten::addmm", {.reads = {weight}}, [&] { saved = script.alloc(100); });
+  script.push(EventKind::kOutOfMemory, 5000, 30, 530, 0);
+  const std::vector<StepBooks> so_far = script.ledger().take_closed_steps();
+  ASSERT_EQ(so_far.size(), 1u);
+  EXPECT_TRUE(so_far[0].provisional);
+  const MarkBook oom = mark_of(so_far[0], Mark::kOom);
+  EXPECT_EQ(oom.wanted_bytes, 5000);
+  EXPECT_EQ(oom.limit_bytes, 530);
+  EXPECT_EQ(oom.bytes, 500);
+  EXPECT_EQ(oom.allocator_bytes, 500);
+  EXPECT_EQ(oom.roles[static_cast<size_t>(Role::kParameter)], 400);
+  // No backward pass began: that autograd holds it is not proved.
+  EXPECT_EQ(oom.roles[static_cast<size_t>(Role::kUnattributed)], 100);
+  // The step goes on, and its books tell more.
+  script.backward({.saved = {saved}});
+  const StepBooks books = script.step_end();
+  EXPECT_FALSE(books.provisional);
+  EXPECT_EQ(books.index, so_far[0].index);
+  EXPECT_EQ(mark_of(books, Mark::kOom).roles[static_cast<size_t>(Role::kActivation)], 100);
+}
+
 }  // namespace
 }  // namespace tally::test

@@ -56,7 +56,7 @@ class CardScript {
   void step_begin() { push(EventKind::kStepBegin); }
   StepBooks step_end() {
     push(EventKind::kStepEnd);
-    return ledger_.take_closed_steps().at(0);
+    return ledger_.take_closed_steps().back();
   }
   Ledger& ledger() { return ledger_; }
 
@@ -152,8 +152,8 @@ TEST(Devices, AFailedAllocationIsAMarkWithItsNumbers) {
   const StepBooks books = card.step_end();
   const MarkBook& oom = mark(books, 1, Mark::kOom);
   EXPECT_EQ(oom.bytes, 1000);
-  EXPECT_EQ(oom.caching->wanted_bytes, 5000);
-  EXPECT_EQ(oom.caching->limit_bytes, 9000);
+  EXPECT_EQ(oom.wanted_bytes, 5000);
+  EXPECT_EQ(oom.limit_bytes, 9000);
   size_t ooms = 0;
   for (const MarkBook& book : books.devices[1].marks) ooms += book.mark == Mark::kOom;
   EXPECT_EQ(ooms, 8u);

@@ -337,8 +337,8 @@ TEST_F(CudaProgram, OutOfMemoryIsAMarkWithItsNumbers) {
   const MarkBook oom = mark_of(run, 0, Mark::kOom, 0, kCard);
   EXPECT_GE(held, 10);
   EXPECT_EQ(oom.bytes, before + int64_t{held} * 100 * kMiB);
-  EXPECT_GE(oom.caching->wanted_bytes, 100 * kMiB);
-  EXPECT_EQ(oom.caching->limit_bytes, int64_t{2} << 30);
+  EXPECT_GE(oom.wanted_bytes, 100 * kMiB);
+  EXPECT_EQ(oom.limit_bytes, int64_t{2} << 30);
 }
 
 TEST_F(CudaProgram, TwoDevicesHaveBooksOfTheirOwn) {

@@ -130,8 +130,8 @@ void add_card(SyntheticRun* run) {
         caching.allocator_allocated_bytes = caching.allocated_bytes;
         caching.outside_bytes = 0;
       }
-      caching.wanted_bytes = salt * 1000;
-      caching.limit_bytes = salt * 2000;
+      mark.wanted_bytes = salt * 1000;
+      mark.limit_bytes = salt * 2000;
       caching.is_exact = salt % 3 != 0;
       mark.caching = caching;
     }
@@ -204,6 +204,10 @@ TEST(RoundTrip, VersionOneIsStillRead) {
     const std::string sql = std::string("ALTER TABLE run DROP COLUMN ") + column;
     ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
   }
+  for (const char* column : {"wanted_bytes", "limit_bytes"}) {
+    const std::string sql = std::string("ALTER TABLE mark DROP COLUMN ") + column;
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
+  }
   for (const char* table : {"region", "unit", "mark_caching"}) {
     const std::string sql = std::string("DROP TABLE ") + table;
     ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << table;
@@ -215,6 +219,26 @@ TEST(RoundTrip, VersionOneIsStillRead) {
   EXPECT_EQ(back.info.rank, -1);
   EXPECT_EQ(back.start_unix_ns, 0);
   ASSERT_EQ(back.steps.size(), run.steps.size());
+  EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
+}
+
+TEST(RoundTrip, TheBooksOfAStepReplaceItsProvisionalOnes) {
+  const TemporaryFolder folder;
+  test::SyntheticOptions options;
+  options.steps = options.detailed_steps = 2;
+  SyntheticRun run = make_synthetic_run(options);
+  StepBooks provisional = run.steps[1];
+  provisional.provisional = true;
+  provisional.duration_ns = 1;
+  recording::Writer writer(folder / "run.tally", *run.strings);
+  writer.write_run(run.info);
+  writer.write_step(run.steps[0], run.end);
+  writer.write_step(provisional, run.end);
+  EXPECT_EQ(read_run(folder / "run.tally").steps.at(1).books.duration_ns, 1);
+  writer.write_step(run.steps[1], run.end);
+  const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
+  EXPECT_EQ(writer.problem(), "");
+  ASSERT_EQ(back.steps.size(), 2u);
   EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
 }
 

@@ -12,17 +12,17 @@ namespace {
 std::string describe_mark(const MarkBook& m, const StringTable& strings) {
   std::string out = fmt::format(
       " mark {} micro {} at {} bytes {} allocator {} saved {} {} {} expected {} phase {} module {} "
-      "op {} roles {}\n",
+      "op {} roles {} wanted {} of {}\n",
       key(m.mark), m.micro_step, m.time_ns, m.bytes, m.allocator_bytes, m.saved_bytes,
       m.saved_parameter_bytes, m.saved_number_bytes, m.expected_saved_bytes, key(m.phase),
-      strings.text(m.module), strings.text(m.op), m.roles);
+      strings.text(m.module), strings.text(m.op), m.roles,
+      m.wanted_bytes, m.limit_bytes);
   if (m.caching) {
     const CachingBook& c = *m.caching;
-    out += fmt::format("  caching {} {} {} {} {} {} {} {} {} {} {}\n", c.reserved_bytes,
+    out += fmt::format("  caching {} {} {} {} {} {} {} {} {}\n", c.reserved_bytes,
                        c.active_bytes, c.allocated_bytes, c.largest_free_bytes,
                        c.allocator_reserved_bytes, c.allocator_active_bytes,
-                       c.allocator_allocated_bytes, c.outside_bytes, c.wanted_bytes, c.limit_bytes,
-                       c.is_exact);
+                       c.allocator_allocated_bytes, c.outside_bytes, c.is_exact);
   }
   std::vector<Cell> cells = m.cells;
   std::stable_sort(cells.begin(), cells.end(), [](const Cell& a, const Cell& b) {

@@ -43,6 +43,9 @@ struct Options {
   int64_t detail_steps = 3;
   // TORCHTALLY_BUDGET ("8GiB"): bytes; a step that has more alive gets a mark `oom`. 0: no budget.
   int64_t budget_bytes = 0;
+  // TORCHTALLY_BUDGET_ACTION ("record" or "stop"): true makes a CPU allocation that would pass the
+  // budget fail with c10::OutOfMemoryError, as on a device of that size.
+  bool budget_stops = false;
   // TORCHTALLY_COUNTERS (0 or 1): counts what kernels execute on CUDA devices, with the GPU's own
   // counters. Where they are refused, the recording says why; FLOPs are those of the formulas then.
   bool counters = false;

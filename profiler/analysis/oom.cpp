@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why an allocation failed or the budget was crossed, and what would have helped: each remedy with
+// the bytes that it would give back, computed from this run.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "profiler/analysis/counterfactual.h"
+#include "profiler/analysis/parts.h"
+#include "profiler/core/units.h"
+
+namespace tally::analysis {
+namespace {
+
+constexpr size_t kRows = 5;
+constexpr double kNotable = 0.005;  // of the bytes alive: below it a remedy is none
+
+int64_t role(const RoleBytes& roles, Role role) { return roles[static_cast<size_t>(role)]; }
+
+struct Failure {
+  const StepSummary* step = nullptr;
+  const DeviceStep* device = nullptr;
+  const MarkSummary* mark = nullptr;
+  int count = 0;  // of all steps
+};
+
+Failure find_failure(const Summary& summary) {
+  Failure found;
+  for (const StepSummary& step : summary.steps) {
+    for (const DeviceStep& device : step.devices) {
+      for (const MarkSummary& mark : device.marks) {
+        if (mark.mark != Mark::kOom) continue;
+        ++found.count;
+        if (!found.mark) found = {&step, &device, &mark, found.count};
+      }
+    }
+  }
+  return found;
+}
+
+// "activations of h.3.attn 12.0 MiB, ...": who holds the most.
+std::string holders(const MarkSummary& mark) {
+  std::map<std::string, int64_t> rows;
+  for (const Cell& cell : mark.cells) {
+    rows[fmt::format("{}{}", title(cell.role), cell.module.empty() ? "" : " of " + cell.module)] += cell.bytes;
+  }
+  std::vector<std::pair<int64_t, std::string>> sorted;
+  for (const auto& [name, bytes] : rows) sorted.emplace_back(-bytes, name);
+  std::sort(sorted.begin(), sorted.end());
+  std::string text;
+  for (size_t i = 0; i < std::min(sorted.size(), kRows); ++i) {
+    text += fmt::format("{}{} {}", i ? ", " : "", sorted[i].second, format_bytes(-sorted[i].first));
+  }
+  return text;
+}
+
+std::string categories(const MarkSummary& mark) {
+  std::vector<std::pair<int64_t, size_t>> sorted;
+  for (size_t r = 0; r < kRoleCount; ++r) {
+    if (mark.roles[r] > 0) sorted.emplace_back(-mark.roles[r], r);
+  }
+  std::sort(sorted.begin(), sorted.end());
+  std::string text;
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    text += fmt::format("{}{} {}", i ? ", " : "", title(static_cast<Role>(sorted[i].second)),
+                        format_bytes(-sorted[i].first));
+  }
+  return text;
+}
+
+class PostMortem {
+ public:
+  PostMortem(const Summary& summary, const Failure& failure)
+      : summary_(summary), failure_(failure), mark_(*failure.mark) {}
+
+  Verdict write() {
+    verdict_.kind = "oom";
+    verdict_.bytes = mark_.wanted_bytes;
+    const bool crossed = mark_.bytes > mark_.limit_bytes && mark_.limit_bytes > 0;
+    std::string where(title(mark_.phase));
+    if (!mark_.module.empty()) where += " of " + mark_.module;
+    if (!mark_.op.empty()) where += " (" + mark_.op + ")";
+    verdict_.verdict = crossed
+        ? fmt::format("the budget of {} was crossed in step {}, {}: {} were alive", format_bytes(mark_.limit_bytes),
+                      failure_.step->index, where, format_bytes(mark_.bytes))
+        : fmt::format("an allocation of {} failed in step {}, {}: {} of {} were alive on {}",
+                      format_bytes(mark_.wanted_bytes), failure_.step->index, where, format_bytes(mark_.bytes),
+                      format_bytes(mark_.limit_bytes), failure_.device->device);
+    verdict_.evidence.push_back("alive: " + categories(mark_));
+    if (!mark_.cells.empty()) verdict_.evidence.push_back("the most: " + holders(mark_));
+    say_cached();
+    say_progress();
+    find_reference();
+    say_growth();
+    add_remedies();
+    std::stable_sort(verdict_.remedies.begin(), verdict_.remedies.end(),
+                     [](const Remedy& a, const Remedy& b) { return a.bytes > b.bytes; });
+    return verdict_;
+  }
+
+ private:
+  void say_cached() {
+    if (!mark_.caching) return;
+    const CachingBook& book = *mark_.caching;
+    const int64_t free_bytes = book.reserved_bytes - book.active_bytes;
+    verdict_.evidence.push_back(fmt::format(
+        "reserved by the caching allocator {}: {} free in it, the largest piece {}; outside it {}",
+        format_bytes(book.reserved_bytes), format_bytes(free_bytes), format_bytes(book.largest_free_bytes),
+        book.outside_bytes < 0 ? "unknown" : format_bytes(book.outside_bytes)));
+    if (free_bytes >= mark_.wanted_bytes && book.largest_free_bytes < mark_.wanted_bytes) {
+      verdict_.remedies.push_back({"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: enough is free, in pieces "
+                                   "that are too small", free_bytes - book.largest_free_bytes, ""});
+    }
+  }
+
+  void say_progress() {
+    int edges = 0;
+    for (const MarkSummary& mark : failure_.device->marks) {
+      if (&mark == failure_.mark) break;
+      edges += mark.mark == Mark::kForwardEdge;
+    }
+    const int64_t unproved = role(mark_.roles, Role::kUnattributed);
+    std::string text = fmt::format("{} of the step had begun their backward pass", count_of(edges, "micro-step"));
+    if (edges == 0 && unproved > 0) {
+      text += fmt::format("; {} are made by this forward pass, and nothing proves yet who holds them",
+                          format_bytes(unproved));
+    }
+    verdict_.evidence.push_back(text);
+    if (failure_.count > 1) verdict_.evidence.push_back(fmt::format("{} failures in the run", failure_.count));
+  }
+
+  // A step that came to its end and is kept in detail: what the predictions start from. With a
+  // budget that is only recorded it is the step itself.
+  void find_reference() {
+    const auto complete = [](const DeviceStep& device) {
+      const bool ended = std::any_of(device.marks.begin(), device.marks.end(),
+                                     [](const MarkSummary& m) { return m.mark == Mark::kEnd; });
+      const bool edge = std::any_of(device.marks.begin(), device.marks.end(),
+                                    [](const MarkSummary& m) { return m.mark == Mark::kBackwardEnd; });
+      return ended && edge && !device.timeline.empty();
+    };
+    for (const StepSummary& step : summary_.steps) {
+      for (const DeviceStep& device : step.devices) {
+        if (device.device != failure_.device->device || !complete(device)) continue;
+        if (!reference_device_ || device.peak.bytes > reference_device_->peak.bytes) {
+          reference_ = &step;
+          reference_device_ = &device;
+        }
+      }
+    }
+  }
+
+  void say_growth() {
+    const StepSummary* before = nullptr;
+    const DeviceStep* device_before = nullptr;
+    for (const StepSummary& step : summary_.steps) {
+      if (step.index >= failure_.step->index) break;
+      for (const DeviceStep& device : step.devices) {
+        if (device.device != failure_.device->device) continue;
+        before = &step;
+        device_before = &device;
+      }
+    }
+    if (!before) {
+      verdict_.evidence.push_back("it was the first step: no earlier one to compare with");
+      return;
+    }
+    verdict_.evidence.push_back(fmt::format("the step before peaked at {}; {} more were alive here, and {} asked for",
+                                            format_bytes(device_before->peak.bytes),
+                                            format_bytes(std::max<int64_t>(0, mark_.bytes - device_before->peak.bytes)),
+                                            format_bytes(mark_.wanted_bytes)));
+  }
+
+  void add(const std::string& text, int64_t bytes, const std::string& cost) {
+    if (static_cast<double>(bytes) < kNotable * static_cast<double>(mark_.bytes)) return;
+    verdict_.remedies.push_back({text, bytes, cost});
+  }
+
+  void add_remedies() {
+    const int64_t held = role(mark_.roles, Role::kHeldOutput);
+    add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or .detach())", held,
+        "");
+    const int64_t state = role(mark_.roles, Role::kOptimizerState);
+    add("an optimizer with 8-bit state, by formula", state * 3 / 4, "another numeric format of the state");
+    const int64_t of_ranks = role(mark_.roles, Role::kOptimizerState);
+    add("ZeRO-1 over 2 ranks, by formula: each holds half of the optimizer's state", of_ranks / 2, "one more process");
+    const int64_t sharded = of_ranks + role(mark_.roles, Role::kGradient) + role(mark_.roles, Role::kParameter);
+    add("FSDP (ZeRO-3) over 2 ranks, by formula: each holds half of parameters, gradients and state", sharded / 2,
+        "one more process, gathers");
+    if (mark_.phase == Phase::kOptimizer) {
+      add("an optimizer with foreach=False or fused=True: its temporaries go, one parameter at a time",
+          role(mark_.roles, Role::kTemporaryOptimizer), "");
+    }
+    if (!reference_device_) return;
+    const Counterfactual counterfactual(*reference_, *reference_device_);
+    const int64_t peak = reference_device_->peak.bytes;
+    for (const int parts : {2, 4}) {
+      add(fmt::format("micro-batches of 1/{} the size, accumulated", parts),
+          peak - counterfactual.with_micro_batch(1.0 / parts), "the same FLOPs, smaller kernels");
+    }
+    if (counterfactual.units().size() >= 2) {
+      const Plan all = counterfactual.uniform(1);
+      const Prediction predicted = counterfactual.with_checkpoints(all);
+      const double flops = reference_->flops.total() - reference_->flops.recompute;
+      add("checkpoint each of " + names_of(counterfactual, all), peak - predicted.peak_bytes,
+          flops > 0 ? fmt::format("+{:.1f} % FLOPs", 100 * predicted.extra_flops / flops) : "");
+    }
+    int64_t waiting = 0;
+    for (const MarkSummary& mark : reference_device_->marks) {
+      if (mark.mark == Mark::kForwardEdge && mark.micro_step == 0) waiting = role(mark.roles, Role::kGradient);
+    }
+    if (mark_.phase == Phase::kForward) add("zero_grad(set_to_none=True) before the forward pass", waiting, "");
+  }
+
+  const Summary& summary_;
+  const Failure failure_;
+  const MarkSummary& mark_;
+  const StepSummary* reference_ = nullptr;
+  const DeviceStep* reference_device_ = nullptr;
+  Verdict verdict_;
+};
+
+}  // namespace
+
+std::optional<Verdict> oom_verdict(const Summary& summary) {
+  const Failure failure = find_failure(summary);
+  if (!failure.mark) return std::nullopt;
+  return PostMortem(summary, failure).write();
+}
+
+}  // namespace tally::analysis

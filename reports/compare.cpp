@@ -108,7 +108,7 @@ std::string html_table(const Comparison& c, const char* id, const char* title, c
   if (rows.front().unit != rows.back().unit) most = 0;  // totals: bytes beside FLOPs
   std::string out = fmt::format(
       "<section aria-labelledby=\"{0}\"><h2 id=\"{0}\">{1}</h2><p class=\"take\">{2}</p>"
-      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"{0}\"><table>"
+      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{1}, a table\"><table>"
       "<thead><tr><th scope=\"col\">{1}</th>",
       id, title, take);
   for (size_t i = 0; i < c.runs.size(); ++i) {

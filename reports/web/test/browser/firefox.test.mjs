@@ -143,7 +143,7 @@ for (const name of ['gpt', 'everything', 'small', 'long']) {
       const { peak } = shownStep(truth).devices[device];
       assert.equal(bytesIn(await text('.readout-head .num span')), peak.bytes);
       assert.equal(
-        await driver.run('return Number(document.querySelector(".table .count b").dataset.bytes)'),
+        await driver.run('return Number(document.querySelector(".table .count b[data-bytes]").dataset.bytes)'),
         peak.bytes,
       );
     }

@@ -68,7 +68,8 @@ Workload gpt2() {
     blocks->push_back(std::make_shared<Block>(kWidth, 12));
     for (auto& parameter : blocks->back()->parameters()) parameters.push_back(parameter);
   }
-  auto optimizer = std::make_shared<torch::optim::AdamW>(parameters, torch::optim::AdamWOptions(1e-4));
+  auto optimizer =
+      std::make_shared<torch::optim::AdamW>(parameters, torch::optim::AdamWOptions(1e-4));
   auto step = [=] {
     auto tokens = torch::randint(kVocabulary, {1, kSequence});
     optimizer->zero_grad();
@@ -80,7 +81,8 @@ Workload gpt2() {
   };
   auto watch = [=](tally::Profiler& profiler) {
     profiler.watch(*wte, "wte");
-    for (size_t i = 0; i < blocks->size(); ++i) profiler.watch(*(*blocks)[i], "h." + std::to_string(i));
+    for (size_t i = 0; i < blocks->size(); ++i)
+      profiler.watch(*(*blocks)[i], "h." + std::to_string(i));
     profiler.watch(*optimizer);
   };
   return {"gpt2", step, watch, 1, 1.02};
@@ -90,7 +92,8 @@ Workload gpt2() {
 Workload tiny() {
   nn::Sequential model;
   for (int i = 0; i < 300; ++i) model->push_back(nn::Linear(16, 16));
-  auto optimizer = std::make_shared<torch::optim::AdamW>(model->parameters(), torch::optim::AdamWOptions(1e-3));
+  auto optimizer =
+      std::make_shared<torch::optim::AdamW>(model->parameters(), torch::optim::AdamWOptions(1e-3));
   auto step = [=]() mutable {
     optimizer->zero_grad();
     model->forward(torch::randn({8, 16})).sum().backward();
@@ -110,7 +113,8 @@ double seconds(const std::function<void()>& what) {
 }
 
 bool measure(Workload workload, int pairs) {
-  const auto path = std::filesystem::temp_directory_path() / ("overhead-" + std::to_string(getpid()));
+  const auto path =
+      std::filesystem::temp_directory_path() / ("overhead-" + std::to_string(getpid()));
   for (int i = 0; i < 3; ++i) workload.step();
   std::vector<double> ratios;
   int64_t resident = 0;
@@ -146,10 +150,12 @@ bool measure(Workload workload, int pairs) {
   std::sort(ratios.begin(), ratios.end());
   const double median = ratios[ratios.size() / 2];
   const bool good = median <= workload.most;
-  std::printf("%-5s step with / without: median %.3f (min %.3f, max %.3f, %d pairs of %d steps), bar %.2f: %s; "
-              "resident +%.1f MiB\n",
-              workload.name.c_str(), median, ratios.front(), ratios.back(), pairs, workload.steps_a_round,
-              workload.most, good ? "met" : "MISSED", static_cast<double>(resident) / (1 << 20));
+  std::printf(
+      "%-5s step with / without: median %.3f (min %.3f, max %.3f, %d pairs of %d steps), bar %.2f: "
+      "%s; "
+      "resident +%.1f MiB\n",
+      workload.name.c_str(), median, ratios.front(), ratios.back(), pairs, workload.steps_a_round,
+      workload.most, good ? "met" : "MISSED", static_cast<double>(resident) / (1 << 20));
   return good;
 }
 

@@ -328,6 +328,7 @@ std::string render_json(const Summary& summary) {
   out.list("modules", modules(summary));
   out.list("peak_blocks", peak_blocks(summary));
   out.list("theory", theory(summary));
+  out.member("closed_form_of", summary.closed_form_of);
   out.member("utilization", utilization(summary.utilization));
   out.list("verdicts", verdicts(summary));
   out.member("unknown", {{"unattributed_bytes", summary.unattributed_bytes},

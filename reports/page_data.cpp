@@ -351,6 +351,7 @@ Json Packer::meta() const {
             {"roofline_cause", u.roofline_cause}}},
           {"marks_left_out", marks_left_out_},
           {"theory", theory},
+          {"closed_form_of", s_.closed_form_of},
           {"verdicts", verdicts},
           {"dropped_events", s_.dropped_events},
           {"unattributed_bytes", s_.unattributed_bytes},

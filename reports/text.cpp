@@ -282,7 +282,9 @@ void Text::theory() {
     }
     wrapped(head, clean(row.cause), has_closed_form ? 33 : 46);
   }
-  if (!has_closed_form && !s_.theory.empty()) {
+  if (has_closed_form) {
+    wrapped("closed form: ", clean("of " + s_.closed_form_of), kWidth - 13);
+  } else if (!s_.theory.empty()) {
     wrapped("closed form: ", clean(s_.theory.front().closed_form_cause), kWidth - 13);
   }
 }

@@ -331,7 +331,7 @@ Summary Builder::build(const SummaryOptions& options) {
     summary.unattributed_bytes = device->peak.roles[static_cast<size_t>(Role::kUnattributed)];
   }
   summary.theory = theory_rows(run_, summary);
-  add_closed_forms(run_, options.model, summary, &summary.theory);
+  add_closed_forms(run_, options.model, &summary);
   summary.utilization = utilization(run_, summary);
   summary.verdicts = verdicts(run_, summary);
   summary.notes = notes(run_, summary);

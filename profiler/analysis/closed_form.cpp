@@ -149,8 +149,8 @@ std::string described(const Estimate& e) {
 
 }  // namespace
 
-void add_closed_forms(const recording::Run& run, const std::string& model, const Summary& summary,
-                      std::vector<TheoryRow>* rows) {
+void add_closed_forms(const recording::Run& run, const std::string& model, Summary* filled) {
+  const Summary& summary = *filled;
   std::optional<Estimate> e;
   std::string why_not;
   try {
@@ -158,12 +158,13 @@ void add_closed_forms(const recording::Run& run, const std::string& model, const
   } catch (const NotApplicable& reason) {
     why_not = "not applicable because " + reason.why;
   }
-  for (TheoryRow& row : *rows) {
+  if (e) filled->closed_form_of = described(*e);
+  for (TheoryRow& row : filled->theory) {
     row.closed_form_cause = why_not;
     if (!e) continue;
     const auto say = [&](Integer value, const std::string& formula) {
       row.closed_form = static_cast<double>(value);
-      row.closed_form_cause = formula + " (" + described(*e) + ")";
+      row.closed_form_cause = formula;
     };
     const auto& memory = e->memory;
     if (row.key == "parameter") {

@@ -268,6 +268,7 @@ struct Summary {
   std::vector<RankSummary> ranks;      // of all recordings given, in their order; empty for one
   std::vector<ModuleSummary> modules;  // of the step shown, bytes at the mark explained
   std::vector<TheoryRow> theory;       // of the step shown
+  std::string closed_form_of;  // "gpt2, batch 8 x 1024 tokens, ..."; "": there are none
   Utilization utilization;             // of the step shown
   std::vector<Verdict> verdicts;
   // what the report does not know

@@ -51,11 +51,13 @@ TEST_F(ClosedForm, SaysEachRowOfTheModelThatWasRecordedOrGiven) {
     EXPECT_EQ(rows.at("flops_total").closed_form,
               3.0 * static_cast<double>(expected.flops.forward));
     EXPECT_FALSE(rows.at("buffer").closed_form);
-    EXPECT_THAT(rows.at("peak").closed_form_cause, HasSubstr("batch 2 x 64 tokens, adamw"));
+    EXPECT_THAT(rows.at("peak").closed_form_cause, HasSubstr("W + O + "));
   };
   check(rows(kModel));
   run_.info.model = kModel;
   check(rows(""));
+  EXPECT_EQ(build_summary(run_, {.step = 1}).closed_form_of,
+            "the model's configuration, batch 2 x 64 tokens, adamw, eager attention");
 }
 
 TEST_F(ClosedForm, IsNeverBlank) {

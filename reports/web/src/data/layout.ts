@@ -100,6 +100,7 @@ export interface Meta {
   utilization: Utilization;
   marks_left_out: boolean;
   theory: TheoryRow[];
+  closed_form_of: string;
   verdicts: Verdict[];
   dropped_events: number;
   unattributed_bytes: number;

@@ -12,6 +12,9 @@ export function Theory({ step }: { step: StepView }) {
   return (
     <Section id="theory" title="Measured against theory" take={<Takeaway rows={rows} />}>
       {rows.length > 0 && <Rules rows={rows} />}
+      {run.meta.closed_form_of !== '' && (
+        <p class="note">The closed form is of {clean(run.meta.closed_form_of)}.</p>
+      )}
       {rows.length > 0 && rows.every((row) => row.closed_form === null) && (
         <p class="note">
           Closed form from the model’s configuration: {clean(rows[0].closed_form_cause)}.

@@ -113,13 +113,20 @@ Json device_step(const analysis::DeviceStep& device) {
 }
 
 Json flops(const analysis::Flops& f) {
-  return {{"forward", number(f.forward)},
-          {"backward", number(f.backward)},
-          {"recompute", number(f.recompute)},
-          {"optimizer", number(f.optimizer)},
-          {"elementwise", number(f.elementwise)},
-          {"torch", number(f.torch)},
-          {"source", f.source}};
+  Json out{{"forward", number(f.forward)},
+           {"backward", number(f.backward)},
+           {"recompute", number(f.recompute)},
+           {"optimizer", number(f.optimizer)},
+           {"elementwise", number(f.elementwise)},
+           {"torch", number(f.torch)},
+           {"source", f.source}};
+  if (f.executed) {
+    out["executed"] = {{"tensor", number(f.executed->tensor_flops)},
+                       {"scalar", number(f.executed->scalar_flops)},
+                       {"device_seconds", f.executed->device_seconds},
+                       {"dram_bytes", number(f.executed->dram_bytes)}};
+  }
+  return out;
 }
 
 Json step_json(const analysis::StepSummary& step) {

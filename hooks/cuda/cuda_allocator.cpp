@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -74,6 +76,7 @@ class CudaAllocatorSource final : public Source {
     context_->devices.cuda_is_used.store(nullptr);
     source_of_session.store(nullptr);
     cuda::end();
+    if (began_.load()) pinned_bytes_ = cuda::pinned_peak_bytes();
     if (!began_.load()) explain(refusal_.empty() ? "the program did not use CUDA" : refusal_);
     context_ = nullptr;
   }
@@ -87,6 +90,13 @@ class CudaAllocatorSource final : public Source {
           "what is "
           "not known.",
           device, format_bytes(peak.allocated_bytes), format_bytes(peak.reserved_bytes)));
+    }
+    if (pinned_bytes_ > 0) {
+      statistics.notes.push_back(
+          fmt::format("Pinned host memory: at most {}, by LibTorch's statistics since the program "
+                      "began; it is in no "
+                      "sum.",
+                      format_bytes(pinned_bytes_)));
     }
     return statistics;
   }
@@ -153,6 +163,7 @@ class CudaAllocatorSource final : public Source {
   };
   mutable std::mutex mutex_;   // of the beginning, and of what follows
   std::map<int, Peak> peaks_;  // by device
+  std::atomic<int64_t> pinned_bytes_{0};
   std::atomic<bool> began_{false};
   std::string refusal_;
 };

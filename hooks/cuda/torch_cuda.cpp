@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hooks/cuda/torch_cuda.h"
 
+#include <ATen/core/CachingHostAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -75,6 +76,15 @@ std::vector<DeviceInfo> list_devices() {
     devices.push_back(std::move(info));
   }
   return devices;
+}
+
+int64_t pinned_peak_bytes() noexcept {
+  try {
+    at::HostAllocator* allocator = at::getHostAllocator(c10::DeviceType::CUDA);
+    return allocator ? allocator->get_stats().allocated_bytes.peak : 0;
+  } catch (...) {  // there is none for CUDA
+    return 0;
+  }
 }
 
 int current_device() {

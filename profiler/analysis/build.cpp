@@ -131,6 +131,13 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
   }
   for (const tally::OperatorRow& row : books.operators) {
     add(&out.flops, row.phase, row.flops, row.torch_flops, row.elementwise_flops);
+    if (row.is_counted()) {
+      if (!out.flops.executed) out.flops.executed.emplace();
+      out.flops.executed->tensor_flops += row.tensor_flops;
+      out.flops.executed->scalar_flops += row.scalar_flops;
+      out.flops.executed->device_seconds += row.device_ns * kNano;
+      out.flops.executed->dram_bytes += row.dram_bytes;
+    }
     if (!in_detail) continue;
     out.operators.push_back({row.phase, text(row.module), text(row.op), row.calls, row.flops,
                              row.torch_flops, row.elementwise_flops,

@@ -130,6 +130,14 @@ struct DeviceStep {
   uint64_t frees = 0;
 };
 
+// What kernels executed, by hardware counters. A step collects one set of them, so some may be 0.
+struct Executed {
+  double tensor_flops = 0;
+  double scalar_flops = 0;
+  double device_seconds = 0;  // of kernels
+  double dram_bytes = 0;
+};
+
 struct Flops {
   double forward = 0;
   double backward = 0;
@@ -138,6 +146,7 @@ struct Flops {
   double elementwise = 0;  // all phases, beside the others
   double torch = 0;        // what torch.utils.flop_counter would have counted
   std::string source = "formula";
+  std::optional<Executed> executed;  // all phases; only of steps that were counted and are shown
   double total() const { return forward + backward + recompute + optimizer; }
 };
 

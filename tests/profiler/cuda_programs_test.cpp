@@ -316,6 +316,16 @@ TEST_F(CudaProgram, AGraphCapturedAndReplayed) {
             mark_of(run, 3, Mark::kEnd, 0, kCard).bytes);
 }
 
+TEST_F(CudaProgram, PinnedHostMemoryIsANote) {
+  const auto run = profiled([](Profiler& profiler) {
+    const auto step = profiler.step();
+    const auto batch = torch::ones({1 << 20}).pin_memory();
+    (batch.to(torch::kCUDA, /*non_blocking=*/true) * 2).sum();
+  });
+  EXPECT_THAT(run.end.notes,
+              testing::Contains(testing::HasSubstr("Pinned host memory: at most 4.0 MiB")));
+}
+
 TEST_F(CudaProgram, OutOfMemoryIsAMarkWithItsNumbers) {
   const uint64_t total = vgpu_get_model()->total;
   cuda_allocator::emptyCache();

@@ -33,6 +33,47 @@ class JsonReport : public testing::Test {
   recording::Run run_ = test::make_synthetic_run().as_recorded();
 };
 
+// A CUDA device beside the CPU: its marks have what a caching allocator has beside the blocks.
+TEST_F(JsonReport, ADeviceWithACachingAllocator) {
+  run_.info.devices.push_back({"cuda:0", "a card", 1 << 30});
+  for (auto& step : run_.steps) {
+    DeviceBooks card = step.books.devices[0];
+    card.device = 1;
+    for (MarkBook& mark : card.marks) {
+      mark.caching.emplace();
+      mark.caching->reserved_bytes = mark.bytes + 5000;
+      mark.caching->active_bytes = mark.bytes + 1000;
+      mark.caching->allocator_reserved_bytes = mark.caching->reserved_bytes;
+    }
+    step.books.devices.push_back(std::move(card));
+  }
+  const json marks = render(run_)["steps"][1]["devices"]["cuda:0"]["marks"];
+  const json& caching = marks[1]["caching"];
+  EXPECT_EQ(caching["rounding"], 1000);
+  EXPECT_EQ(caching["cached"], 4000);
+  EXPECT_EQ(caching["reserved_bytes"], marks[1]["bytes"].get<int64_t>() + 5000);
+  EXPECT_EQ(caching["allocator_reserved_bytes"], caching["reserved_bytes"]);
+  EXPECT_TRUE(caching["outside_allocator"].is_null());  // not asked
+  EXPECT_TRUE(caching["allocator_active_bytes"].is_null());
+  EXPECT_EQ(caching["exact"], true);
+  EXPECT_FALSE(render(run_)["steps"][1]["devices"]["cpu"]["marks"][1].contains("caching"));
+}
+
+TEST_F(JsonReport, WhatCountersToldStandsBesideTheFormulas) {
+  EXPECT_FALSE(render(run_)["steps"][1]["flops"].contains("executed"));
+  for (auto& step : run_.steps) {
+    step.books.operators.at(0).tensor_flops = 100;
+    step.books.operators.at(0).device_ns = 5e8;
+    step.books.operators.at(1).tensor_flops = 20;
+    step.books.operators.at(1).dram_bytes = 7;
+  }
+  const json executed = render(run_)["steps"][1]["flops"]["executed"];
+  EXPECT_EQ(executed["tensor"], 120);
+  EXPECT_EQ(executed["scalar"], 0);
+  EXPECT_EQ(executed["device_seconds"], 0.5);
+  EXPECT_EQ(executed["dram_bytes"], 7);
+}
+
 TEST_F(JsonReport, TheFixedKeysAreThere) {
   const json out = render(run_);
   expect_keys(out, {"schema", "run", "devices", "parameters", "steps", "modules", "peak_blocks",

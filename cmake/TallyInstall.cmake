@@ -10,7 +10,7 @@ install(FILES profiler/include/torchtally/estimate.h
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/torchtally)
 if(TORCHTALLY_WITH_TORCH)
   list(APPEND tally_installed tally_profiler)
-  install(FILES profiler/include/torchtally/profiler.h
+  install(FILES profiler/include/torchtally/profiler.h profiler/include/torchtally/checkpoint.h
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/torchtally)
   # How a consumer finds the same LibTorch; see TorchTallyConfig.cmake.
   install(FILES cmake/TallyTorch.cmake DESTINATION ${tally_config_dir})

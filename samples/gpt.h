@@ -6,14 +6,13 @@
 #pragma once
 
 #include <torch/torch.h>
+#include <torchtally/checkpoint.h>
 #include <torchtally/profiler.h>
 
 #include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
-
-#include "checkpoint.h"
 
 namespace sample {
 
@@ -128,7 +127,7 @@ class GptImpl : public torch::nn::Module {
     auto x = embed(tokens);
     for (const auto& module : *h) {
       auto& block = *module->as<Block>();
-      x = config_.checkpoint ? checkpoint(block, x) : block.forward(x);
+      x = config_.checkpoint ? tally::checkpoint(block, x) : block.forward(x);
     }
     x = ln_f(x);
     return config_.untied ? lm_head(x) : torch::linear(x, wte->weight);

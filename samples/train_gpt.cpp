@@ -19,6 +19,7 @@ struct Flags : sample::TrainFlags {
   std::string attention = "eager";
   std::vector<std::string> text = {SAMPLE_TEXT};
   bool small = false;
+  bool keep_logits = false;
 };
 
 void add_flags(CLI::App& app, Flags& flags) {
@@ -39,6 +40,8 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_flag("--checkpoint", flags.model.checkpoint,
                "Keep only the input of each block, run the block again in the backward pass");
+  app.add_flag("--keep-logits", flags.keep_logits,
+               "Keep the logits of each micro-batch until the update: a common mistake, for the report to find");
   app.add_flag("--untied", flags.model.untied, "Give the head a weight of its own");
   app.add_flag("--small", flags.small,
                "2 layers, width 64, 2 heads, batch 4, sequence 64, 5 steps");
@@ -50,6 +53,7 @@ void add_flags(CLI::App& app, Flags& flags) {
       "  train_gpt                                   4 layers on this repository's sources\n"
       "  train_gpt --attention sdpa --checkpoint     what each saves\n"
       "  train_gpt --accumulate 4 --batch 2          the same batch in four micro-steps\n"
+      "  train_gpt --accumulate 4 --keep-logits      a mistake that the report finds\n"
       "  train_gpt --text book.txt --steps 50 --recording book.tally --report book.html\n"
       "  train_gpt --small --no-profile              a second or two, nothing written");
 }
@@ -67,10 +71,11 @@ void apply_small(const CLI::App& app, Flags& flags) {
   set("--steps", flags.steps, 5);
 }
 
-// The logits are not kept: they go as soon as the loss is there.
+// Without `kept` the logits go as soon as the loss is there.
 torch::Tensor loss_of(sample::Gpt& model, const torch::Tensor& tokens,
-                      const torch::Tensor& targets) {
+                      const torch::Tensor& targets, std::vector<torch::Tensor>* kept) {
   auto logits = model(tokens);
+  if (kept) kept->push_back(logits);
   const tally::Scope scope("loss");
   return torch::cross_entropy_loss(logits.flatten(0, 1), targets.flatten());
 }
@@ -97,10 +102,12 @@ sample::Losses train(const Flags& flags) {
   for (int64_t i = 0; i < flags.steps; ++i) {
     auto step = profiler.step();
     double total = 0;
+    std::vector<torch::Tensor> kept;
     optimizer->zero_grad();
     for (int64_t micro = 0; micro < flags.accumulate; ++micro) {
       const auto [tokens, targets] = data.batch(flags.batch);
-      auto loss = loss_of(model, tokens, targets) / static_cast<double>(flags.accumulate);
+      auto loss = loss_of(model, tokens, targets, flags.keep_logits ? &kept : nullptr) /
+                  static_cast<double>(flags.accumulate);
       loss.backward();
       total += loss.item<double>();
     }

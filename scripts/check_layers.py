@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 PUBLIC = "profiler/include/torchtally"
+TORCH_HEADERS = (PUBLIC + "/profiler.h", PUBLIC + "/checkpoint.h")
 CORE = "profiler/core"
 BOOKS = "profiler/ledger/books.h"
 
@@ -44,7 +45,7 @@ ROOMS = {
 
 # Third party that not everybody may use: how its headers begin, and where they may be included.
 LIBTORCH = ("LibTorch", re.compile(r"(torch|ATen|c10|caffe2)/"),
-            ["hooks", "profiler/api", "profiler/python", "samples", "tests", PUBLIC + "/profiler.h"])
+            ["hooks", "profiler/api", "profiler/python", "samples", "tests", *TORCH_HEADERS])
 SQLITE = ("SQLite", re.compile(r"sqlite3"), ["profiler/recording", "profiler/cli", "tests"])
 CUDA = ("CUDA or CUPTI", re.compile(r"(cuda|cupti|nvperf|nvml)[\w/]*\.h"),
         ["hooks/cuda", "hooks/cupti", "tests"])
@@ -107,10 +108,10 @@ def check_third_party(path, room, name):
     for what, pattern, allowed in THIRD_PARTIES:
         if pattern.match(name) and not any(inside(path, other) for other in allowed):
             return f"<{name}>, but {what} may only be included in {spoken(allowed)}"
-    public_torch = path == PUBLIC + "/profiler.h" and LIBTORCH[1].match(name)
+    public_torch = path in TORCH_HEADERS and LIBTORCH[1].match(name)
     if room == PUBLIC and not STANDARD.fullmatch(name) and not public_torch:
         return (f"<{name}>, but a public header may include the standard library and other public "
-                "headers only, and profiler.h LibTorch's")
+                "headers only, and profiler.h and checkpoint.h LibTorch's")
     return None
 
 

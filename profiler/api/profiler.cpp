@@ -22,13 +22,10 @@ class Profiler::Impl {
     stopped_ = true;
   }
   std::string summary() const {
-    if (!stopped_ || !options().enabled) return {};
-    try {
-      return recorder_.text();
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "torchtally: %s\n", error.what());
-      return {};
-    }
+    return ask([](const Recorder& recorder) { return recorder.text(); });
+  }
+  std::string verdict(const std::string& kind) const {
+    return ask([&](const Recorder& recorder) { return recorder.verdict(kind); });
   }
 
   Session* session() { return recorder_.session(); }
@@ -36,6 +33,17 @@ class Profiler::Impl {
   const Options& options() const { return recorder_.options(); }
 
  private:
+  template <typename Question>
+  std::string ask(Question question) const {
+    if (!stopped_ || !options().enabled) return {};
+    try {
+      return question(recorder_);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "torchtally: %s\n", error.what());
+      return {};
+    }
+  }
+
   Recorder recorder_;
   int exceptions_;
   bool stopped_ = false;
@@ -59,6 +67,7 @@ Step Profiler::step() {
 }
 void Profiler::stop() noexcept { impl_->stop(); }
 std::string Profiler::summary() const { return impl_->summary(); }
+std::string Profiler::verdict(const std::string& kind) const { return impl_->verdict(kind); }
 const Options& Profiler::options() const { return impl_->options(); }
 
 Step::Step(Profiler* profiler, bool owns)

@@ -83,5 +83,12 @@ std::string Recorder::text() const {
 std::string Recorder::json() const {
   return reports::render_json(analysis::build_summary(recording::read_run(options_.recording)));
 }
+std::string Recorder::verdict(const std::string& kind) const {
+  for (const analysis::Verdict& verdict :
+       analysis::build_summary(recording::read_run(options_.recording)).verdicts) {
+    if (verdict.kind == kind) return verdict.verdict;
+  }
+  return {};
+}
 
 }  // namespace tally

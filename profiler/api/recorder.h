@@ -36,6 +36,7 @@ class Recorder {
   // The reports, after stop(). Throw Error when there is no recording to read.
   std::string text() const;
   std::string json() const;
+  std::string verdict(const std::string& kind) const;  // its sentence, or ""
 
  private:
   Options options_;

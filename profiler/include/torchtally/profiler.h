@@ -100,6 +100,10 @@ class TORCHTALLY_API Profiler {
 
   // The report as text, as `torchtally report` prints it. After stop(); "" if nothing was recorded.
   std::string summary() const;
+  // What the report judges of "checkpointing", "accumulation", "oom" or "leak": the sentence of its
+  // card, which begins with the verdict ("pays: ..."). After stop(); "" where there was nothing to
+  // judge. For tests: EXPECT_EQ(profiler.verdict("accumulation").rfind("works", 0), 0u).
+  std::string verdict(const std::string& kind) const;
   const Options& options() const;  // with the environment applied
 
  private:

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation checkpointing by hand, as LibTorch has none for C++: the forward pass of a block keeps
+// Activation checkpointing, which LibTorch has for Python only: the forward pass of a block keeps
 // only the block's input; the backward pass runs the block again and goes on from there.
+//
+//   x = tally::checkpoint(block, x);   // in place of block.forward(x)
+//
+// Needs no profiler; header only, C++17.
 #pragma once
 
 #include <torch/torch.h>
 
-namespace sample {
+namespace tally {
 
 // Block: a module with `torch::Tensor forward(torch::Tensor)` that draws no random numbers (a
 // dropout inside would draw others the second time). It must outlive the graph.
@@ -37,12 +41,12 @@ class Checkpoint : public torch::autograd::Function<Checkpoint<Block>> {
   }
 };
 
-// The input must require gradients, as it does behind an embedding: a graph that starts inside the
-// block would be lost.
+// The output of `block` for `input`. Throws c10::Error when the input does not require gradients, as
+// it does behind an embedding: a graph that starts inside the block would be lost.
 template <typename Block>
 torch::Tensor checkpoint(Block& block, const torch::Tensor& input) {
   TORCH_CHECK(input.requires_grad(), "checkpoint() needs an input that requires gradients");
   return Checkpoint<Block>::apply(input, &block);
 }
 
-}  // namespace sample
+}  // namespace tally

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { defineConfig } from 'vitest/config';
 
-export default defineConfig({ test: { include: ['test/unit/*.test.ts'], environment: 'node' } });
+// Patience for a machine that does much else.
+export default defineConfig({
+  test: { include: ['test/unit/*.test.ts'], environment: 'node', testTimeout: 60_000 },
+});

@@ -58,13 +58,13 @@ int main(int argc, char** argv) {
   tally::cli::add_export_verb(app);
   tally::cli::add_info_verb(app);
   tally::cli::add_estimate_verbs(app);
-  tally::cli::add_run_verb(app, argc, argv);
+  const int words = tally::cli::add_run_verb(app, argc, argv);
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
     return kWrongUse;
   }
   try {
-    app.parse(argc, argv);
+    app.parse(words, argv);
     return 0;
   } catch (const CLI::Success& help) {  // --help, --version
     return app.exit(help);

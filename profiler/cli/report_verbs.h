@@ -12,7 +12,8 @@ void add_report_verb(CLI::App& app);
 void add_compare_verb(CLI::App& app);
 void add_export_verb(CLI::App& app);
 void add_info_verb(CLI::App& app);
-// `torchtally run`; needs the whole command line to see where the program's own words begin.
-void add_run_verb(CLI::App& app, int argc, char** argv);
+// `torchtally run`; needs the whole command line, and returns how many words of it are to be parsed:
+// what stands behind a "--" are the program's own.
+int add_run_verb(CLI::App& app, int argc, char** argv);
 
 }  // namespace tally::cli

@@ -4,6 +4,7 @@
 // LD_PRELOAD; both take their options from environment variables, which they remove again.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "profiler/cli/report_verbs.h"
@@ -145,7 +147,7 @@ void run(const RunFlags& flags, std::vector<std::string> command, bool is_progra
 
 }  // namespace
 
-void add_run_verb(CLI::App& app, int argc, char** argv) {
+int add_run_verb(CLI::App& app, int argc, char** argv) {
   auto flags = std::make_shared<RunFlags>();
   CLI::App* verb = app.add_subcommand("run", "Run a training program and record it");
   verb->prefix_command();
@@ -175,16 +177,18 @@ void add_run_verb(CLI::App& app, int argc, char** argv) {
       "  torchtally run -- ./my_cpp_trainer\n"
       "The program's exit code, signals, input and output are its own. Recordings of several\n"
       "processes are named run.rank0.tally, run.rank1.tally and so on.");
-  verb->callback([flags, verb, argc, argv] {
+  // CLI11 would look for arguments of its own behind a "--".
+  int end = argc;
+  if (argc > 1 && std::string_view(argv[1]) == "run") {
+    end = static_cast<int>(std::find(argv, argv + argc, std::string_view("--")) - argv);
+  }
+  verb->callback([flags, verb, argc, argv, end] {
     std::vector<std::string> command = verb->remaining();
-    const size_t first = static_cast<size_t>(argc) - command.size();
-    bool is_program = first > 0 && std::string_view(argv[first - 1]) == "--";
-    if (!command.empty() && command[0] == "--") {
-      is_program = true;
-      command.erase(command.begin());
-    }
+    const bool is_program = command.empty() && end < argc;
+    command.insert(command.end(), argv + end + (is_program ? 1 : 0), argv + argc);
     run(*flags, std::move(command), is_program);
   });
+  return end;
 }
 
 }  // namespace tally::cli

@@ -169,7 +169,7 @@ class Profile:
         self._recording_now = False
         if self._names is not None:
             self._names.remove()
-        if error is None and self._steps > 0:
+        if self._steps > 0 and (error is None or isinstance(error, SystemExit)):
             self._library.step_discard()  # what ran after the last update is no step
         note = ""
         if error is not None:

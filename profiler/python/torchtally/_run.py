@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
+import types
 from typing import NoReturn
 
 _OPTIONS = ("RECORDING", "REPORT", "BUDGET", "STEPS", "PYTHON")
@@ -43,26 +45,31 @@ def main() -> NoReturn:
     except (TallyError, ValueError) as error:
         print(f"torchtally: {error}", file=sys.stderr)
         sys.exit(2)
-    try:
-        with profiler.running():
-            _run(target)
-    except BaseException as error:
-        _hide_own_frames(error)
-        raise
+    _show_tracebacks_of_script()
+    with profiler.running():
+        _run(target)
     sys.exit(0)
 
 
-def _hide_own_frames(error: BaseException) -> None:
-    """The traceback begins in the script, as without us."""
-    trace = error.__traceback__
+def _show_tracebacks_of_script() -> None:
+    """They begin in the script, as without us."""
+    before = sys.excepthook
     here = os.path.dirname(os.path.abspath(__file__))
-    while trace is not None:
+
+    def is_ours(trace: types.TracebackType) -> bool:
         file = trace.tb_frame.f_code.co_filename
-        if os.path.dirname(os.path.abspath(file)) != here and "runpy" not in file:
-            break
-        trace = trace.tb_next
-    if trace is not None:
-        error.__traceback__ = trace
+        return file.startswith("<frozen runpy") or file.endswith("/runpy.py") or (
+            os.path.dirname(os.path.abspath(file)) in (here, os.path.dirname(contextlib.__file__))
+        )
+
+    def show(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        first = trace
+        while first is not None and is_ours(first):
+            first = first.tb_next
+        error.__traceback__ = first or trace
+        before(kind, error, first or trace)
+
+    sys.excepthook = show
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ constexpr size_t kBlocks = 3;
 constexpr size_t kWork = 4;
 constexpr size_t kNotes = 6;
 constexpr size_t kRanks = 4;
+constexpr size_t kRemedies = 3;
+constexpr size_t kVerdictLines = 3;  // of its sentence
 constexpr size_t kFewest = 1;  // a list shrinks to this where the lines do not suffice
 constexpr size_t kBar = 40;
 
@@ -94,8 +96,8 @@ class Text {
     return o_.color ? "\x1b[1m" + text + "\x1b[0m" : text;
   }
   std::string bar(Role role, double share) const;
-  // One line; more while there are lines to spare, under a margin as wide as `head`.
-  void wrapped(const std::string& head, std::string text, size_t width);
+  // `sure` lines, or fewer; more while there are lines to spare, under a margin as wide as `head`.
+  void wrapped(const std::string& head, std::string text, size_t width, size_t sure = 1);
   void run();
   void marks();
   void alive();
@@ -373,14 +375,19 @@ void Text::verdicts() {
     if (quiet && v.bytes == 0) continue;
     if (first) heading("Verdicts");
     first = false;
-    std::string text = v.verdict;
-    for (const std::string& evidence : v.evidence) text += "; " + evidence;
-    for (const analysis::Remedy& r : v.remedies) {
-      text += "; " + r.text;
-      if (r.bytes) text += " saves " + format_bytes(r.bytes);
-      if (!r.cost.empty()) text += " for " + r.cost;
+    // The sentence in full, then what proves it and what would help.
+    const std::string head = "- " + clean(v.kind) + ": ";
+    wrapped(head, clean(v.verdict), kWidth - length(head), kVerdictLines);
+    std::string text;
+    for (const std::string& evidence : v.evidence) text += (text.empty() ? "" : "; ") + evidence;
+    if (!text.empty()) wrapped("    ", clean(text), kWidth - 4);
+    for (size_t i = 0; i < std::min(v.remedies.size(), at_most(kRemedies)); ++i) {
+      const analysis::Remedy& r = v.remedies[i];
+      std::string help = r.text;
+      if (r.bytes) help += ": saves " + format_bytes(r.bytes);
+      if (!r.cost.empty()) help += fmt::format(" ({})", r.cost);
+      wrapped("  > ", clean(help), kWidth - 4);
     }
-    wrapped("- " + clean(v.kind) + ": ", clean(text), kWidth - 4 - length(clean(v.kind)));
   }
 }
 
@@ -396,17 +403,21 @@ void Text::unknown() {
     line(fmt::format("- and {} more (see --format json)", lines.size() - shown));
 }
 
-void Text::wrapped(const std::string& head, std::string text, size_t width) {
+void Text::wrapped(const std::string& head, std::string text, size_t width, size_t sure) {
   const std::string margin(length(head), ' ');
   std::string prefix = head;
-  while (spare_ > 0 && length(text) > width) {
+  while ((sure > 1 || spare_ > 0) && length(text) > width) {
     const std::string first = fit(text, width + 1);  // ends in the ellipsis
     const size_t space = first.rfind(' ');
     if (space == std::string::npos || space == 0) break;
     line(prefix + text.substr(0, space));
     text.erase(0, space + 1);
     prefix = margin;
-    --spare_;
+    if (sure > 1) {
+      --sure;
+    } else {
+      --spare_;
+    }
   }
   line(prefix + fit(text, width));
 }

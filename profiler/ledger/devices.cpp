@@ -73,6 +73,7 @@ void Ledger::on_device_event(const Event& event) {
       MarkBook& book = add_mark(Mark::kOom, event, of);
       book.wanted_bytes = static_cast<int64_t>(event.a);
       book.limit_bytes = static_cast<int64_t>(event.c);
+      failed_at_ = event.sequence;
       closed_.push_back(so_far(event, book));
       break;
     }

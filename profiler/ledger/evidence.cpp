@@ -212,6 +212,7 @@ void Ledger::on_edge_end(const Event& event) {
     });
   }
   regions_.on_edge(edge, micro_step_);
+  failed_at_ = 0;
   // What the forward pass made, is alive now and is not in the graph: somebody else holds it.
   for (const uint64_t pointer : born_since_edge_) {
     Block* block = blocks_.find(pointer);

@@ -379,7 +379,8 @@ void Ledger::on_free(const Event& event) {
     const uint32_t death =
         of.step.memory_event(of.live_bytes, of.allocator_bytes(event.allocator_bytes),
                              where(state, of), event.sequence, of.caching_book());
-    of.step.settle(*block, role_of(*block, false), death);
+    // What an unwinding program lets go of was no temporary: nobody knows who held it.
+    of.step.settle(*block, role_of(*block, block->born < failed_at_), death);
   }
   blocks_.remove(*block);
 }

@@ -30,7 +30,7 @@ void Ledger::on_step_begin(const Event& event) {
   step_thread_ = event.thread;
   step_events_ = 1;
   micro_steps_ = micro_step_ = 0;
-  forward_began_ = 0;
+  forward_began_ = failed_at_ = 0;
   tokens_ = micro_step_tokens_ = 0;
   phases_.clear();
   regions_.begin_step();

@@ -266,6 +266,24 @@ TEST(Steps, ThePeakBetweenThemIsKnown) {
   EXPECT_EQ(script.ledger().peak_outside_steps(), 500);
 }
 
+TEST(Books, WhatAFailureUnwindsWasNoTemporary) {
+  EventScript script;
+  script.step_begin();
+  Pointer held = 0, later = 0;
+  script.op("aten::addmm", {}, [&] { held = script.alloc(100); });
+  script.push(EventKind::kOutOfMemory, 5000, 0, 100, 0);
+  script.op("aten::relu", {}, [&] { later = script.alloc(30); });
+  script.free(held);
+  script.free(later);
+  script.step_begin();  // ignored: the step is open
+  script.push(EventKind::kStepEnd, 0, 0, 0, 0, event_flags::kException);
+  const StepBooks books = script.ledger().take_closed_steps().back();
+  EXPECT_EQ(mark_of(books, Mark::kOom).roles[static_cast<size_t>(Role::kUnattributed)], 100);
+  const MarkBook peak = mark_of(books, Mark::kPeak);
+  EXPECT_EQ(peak.bytes, 130);
+  EXPECT_EQ(peak.roles[static_cast<size_t>(Role::kTemporaryForward)], 30);
+}
+
 TEST(Books, AFailedAllocationWritesDownTheOpenStep) {
   EventScript script;
   const Pointer weight = script.parameter(400, "h.0.fc");

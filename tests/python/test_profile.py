@@ -88,7 +88,20 @@ def test_steps_are_a_part_of_the_run(tmp_path):
     assert any("step 3 of the run" in note for note in data["unknown"]["notes"])
     for step in data["steps"]:
         assert all(m["difference"] == 0 for m in step["devices"]["cpu"]["marks"])
-        assert step["devices"]["cpu"]["marks"][-1]["roles"]["unattributed"] == 0
+        end = step["devices"]["cpu"]["marks"][-1]["roles"]
+        parameters = sum(p.nbytes for p in job.model.parameters())
+        assert end["unattributed"] == 0
+        assert end["optimizer_state"] == 2 * parameters + 4 * 4  # made before the recording began
+
+
+def test_each_profile_keeps_its_own_results(tmp_path):
+    profiles = []
+    for steps in (2, 3):
+        with torchtally.profile(recording=tmp_path / f"{steps}.tally") as p:
+            train(mlp(), steps)
+        profiles.append(p)
+    assert [len(p.data()["steps"]) for p in profiles] == [2, 3]
+    assert profiles[0].summary() != profiles[1].summary()
 
 
 def test_step_by_hand(tmp_path):

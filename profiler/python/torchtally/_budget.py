@@ -28,17 +28,20 @@ _GROUPS |= {
 }
 
 
-def read_recording(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What ``torchtally report --format json`` says of a recording. Raises ValueError."""
-    from . import __main__
-
-    program = os.path.join(os.path.dirname(os.path.realpath(__main__.__file__)), "bin", "torchtally")
+def read_text(path: str | os.PathLike[str], form: str = "text") -> str:
+    """What ``torchtally report`` says of a recording. Raises ValueError."""
+    program = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bin", "torchtally")
     result = subprocess.run(
-        [program, "report", os.fspath(path), "--format", "json"], capture_output=True, text=True
+        [program, "report", os.fspath(path), "--format", form], capture_output=True, text=True
     )
     if result.returncode != 0:
         raise ValueError(result.stderr.strip().removeprefix("torchtally: "))
-    return json.loads(result.stdout)
+    return result.stdout
+
+
+def read_recording(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The same with the keys of ``--format json``. Raises ValueError."""
+    return json.loads(read_text(path, "json"))
 
 
 def highest(data: dict[str, Any], what: str) -> tuple[int, int, str]:

@@ -123,7 +123,12 @@ class Names:
             if is_compiling():  # traced, not run
                 return
             number = numbers.get(id(module))
-            enter(meet(module) if number is None else number)
+            if number is None:
+                try:
+                    number = meet(module)
+                except Exception:  # a module that does not let itself be walked has no name
+                    return
+            enter(number)
 
         def after(module: torch.nn.Module, _: object, __: object) -> None:
             if is_compiling():

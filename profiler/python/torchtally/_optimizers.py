@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,11 +55,19 @@ class Optimizers:
         self._known: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[str, Any]]
         self._known = weakref.WeakKeyDictionary()
         self._handle: Any = None
+        self._warned = False
         self._state = torch.ops.torchtally.state.default
         self._describe = torch.ops.torchtally.describe_optimizer.default
 
     def install(self) -> None:
         self._handle = register_optimizer_step_post_hook(self._after_step)
+
+    def begin(self) -> None:
+        """A recording begins: what was seen before is named in it."""
+        seen = list(self._known)
+        self._known.clear()
+        for optimizer in seen:
+            self.watch(optimizer)
 
     def remove(self) -> None:
         if self._handle is not None:
@@ -77,9 +86,17 @@ class Optimizers:
             self._walk(optimizer)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, _: object, __: object) -> None:
-        self.watch(optimizer)
-        self.look(optimizer)
-        self._stepped(optimizer)
+        if torch.compiler.is_compiling():  # traced, not run
+            return
+        try:
+            self.watch(optimizer)
+            self.look(optimizer)
+            self._stepped(optimizer)
+        except Exception as error:  # never the program's problem
+            if not self._warned:
+                self._warned = True
+                kind = type(optimizer).__name__
+                print(f"torchtally: a step of {kind} could not be looked at: {error!r}", file=sys.stderr)
 
     def look(self, optimizer: torch.optim.Optimizer) -> None:
         """Names new states."""

@@ -9,12 +9,14 @@ import json
 import os
 import pathlib
 import re
+import sys
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Union
 
 import torch
 
+from ._budget import read_recording, read_text
 from ._library import TallyError, library
 from ._names import Names
 from ._optimizers import Optimizers
@@ -47,10 +49,11 @@ def parse_steps(steps: str | slice | tuple[int, int] | None) -> tuple[int, int |
 
 def with_rank(path: str, environment: "os._Environ[str] | dict[str, str]" = os.environ) -> str:
     """`run.tally` as `run.rank3.tally` in a distributed run, where each process has its own."""
-    if not path or int(environment.get("WORLD_SIZE") or 1) < 2 or not environment.get("RANK"):
+    world, rank = environment.get("WORLD_SIZE", ""), environment.get("RANK", "")
+    if not path or not world.isdecimal() or int(world) < 2 or not rank.isdecimal():
         return path
     whole = pathlib.PurePath(path)
-    return str(whole.with_name(f"{whole.stem}.rank{environment['RANK']}{whole.suffix}"))
+    return str(whole.with_name(f"{whole.stem}.rank{rank}{whole.suffix}"))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -155,11 +158,12 @@ class Profile:
             return
         self._recording_now = self._began = True
         self._names = Names(self._library)
+        assert self._optimizers is not None
         for number, module in enumerate(self._models):
             self._names.watch(module, "" if len(self._models) == 1 else f"{type(module).__name__}_{number}")
+        self._optimizers.begin()
         for optimizer in self._optimizers_given:
-            if self._optimizers is not None:
-                self._optimizers.watch(optimizer)
+            self._optimizers.watch(optimizer)
         self._names.install()
         self._library.step_begin()
 
@@ -204,7 +208,11 @@ class Profile:
             else:
                 self._library.step_begin()
         elif self._updates == self._first and not self._done and self._enabled:
-            self._begin()
+            try:
+                self._begin()
+            except TallyError as error:  # the program goes on without it
+                self._enabled = False
+                print(f"torchtally: {error}; nothing is recorded", file=sys.stderr)
 
     def step(self) -> None:
         """Ends a step here. From the first call on, optimizers no longer end one by themselves."""
@@ -248,11 +256,17 @@ class Profile:
 
     def summary(self) -> str:
         """The report as text, as ``torchtally report`` prints it. Raises TallyError."""
-        return self._library.text() if self._has_recording() else ""
+        if not self._has_recording():
+            return ""
+        return self._library.text() if self._is_latest() else read_text(self._recording)
 
     def data(self) -> dict[str, Any]:
         """Everything that the report says; the keys are those of ``report --format json``."""
-        return json.loads(self._library.json()) if self._has_recording() else {}
+        if not self._has_recording():
+            return {}
+        if not self._is_latest():
+            return read_recording(self._recording)
+        return json.loads(self._library.json())
 
     def scalars(self) -> dict[str, float]:
         """Numbers of the last step, flat, for TensorBoard and the like.
@@ -278,6 +292,10 @@ class Profile:
         )
         scalars["seconds"] = float(step["seconds"])
         return scalars
+
+    def _is_latest(self) -> bool:
+        """The plug-in knows one recording, the last that was begun."""
+        return os.fsdecode(self._library.recording_path()) == self._recording
 
     def _has_recording(self) -> bool:
         return self._began

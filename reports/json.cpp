@@ -204,6 +204,7 @@ Json verdicts(const Summary& summary) {
       remedies.push_back({{"text", r.text}, {"bytes", r.bytes}, {"cost", r.cost}});
     }
     out.push_back({{"kind", v.kind},
+                   {"tone", analysis::key(v.tone)},
                    {"verdict", v.verdict},
                    {"evidence", v.evidence},
                    {"bytes", v.bytes},

@@ -274,6 +274,7 @@ Json Packer::meta() const {
       remedies.push_back({{"text", r.text}, {"bytes", r.bytes}, {"cost", r.cost}});
     }
     verdicts.push_back({{"kind", v.kind},
+                        {"tone", analysis::key(v.tone)},
                         {"verdict", v.verdict},
                         {"evidence", v.evidence},
                         {"bytes", v.bytes},

@@ -122,6 +122,7 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
   const int64_t expected = first.peak_without_gradients + gradients;
   const int64_t rise = highest - first.peak_bytes;
 
+  verdict.tone = Tone::kBad;
   if (static_cast<double>(carried) > notable) {
     verdict.verdict = fmt::format(
         "carries over {} from micro-step to micro-step: what an earlier one made is still alive when the last one "
@@ -142,6 +143,7 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     verdict.bytes = highest - expected;
     verdict.evidence.push_back(fmt::format("alive at the edge of micro-step {}: {}", where, holders(*steps[where].edge)));
   } else {
+    verdict.tone = Tone::kGood;
     verdict.verdict = fmt::format(
         "works: {} micro-steps need the memory of one{}", count,
         rise > 0 ? fmt::format(", and {} for the gradients that wait", format_bytes(rise)) : "");

@@ -291,6 +291,15 @@ std::string headline(const Summary& summary) {
     sentence +=
         fmt::format(" Theory says {} ({}).", format_bytes(std::llround(*row.expected)), deviation);
   }
+  for (const Verdict& verdict : summary.verdicts) {
+    if (verdict.kind != "checkpointing") continue;
+    if (verdict.tone == Tone::kOpen && !verdict.remedies.empty()) {  // not used, and it would help
+      const Remedy& remedy = verdict.remedies.front();
+      sentence += fmt::format(" Checkpointing would save {} for {}.", format_bytes(remedy.bytes), remedy.cost);
+    } else if (verdict.bytes > 0) {
+      sentence += fmt::format(" Checkpointing saves {}.", format_bytes(verdict.bytes));
+    }
+  }
   return sentence;
 }
 

@@ -170,6 +170,7 @@ class Judge {
         fmt::format("the peak is {} instead of {} for {} more FLOPs", format_bytes(device_.peak.bytes),
                     format_bytes(without.peak_bytes), percent(flops, model_flops()));
     const std::vector<std::string> never = without_backward(run_, step_);
+    verdict_.tone = Tone::kBad;
     if (!never.empty()) {
       verdict_.verdict = fmt::format(
           "never ran in backward: {} ran forward and has parameters to train, but no backward pass "
@@ -189,6 +190,7 @@ class Judge {
       verdict_.verdict = fmt::format(
           "pays little: {}; each percent of FLOPs takes less than a third of a percent off the peak", effect);
     } else {
+      verdict_.tone = Tone::kGood;
       verdict_.verdict = "pays: " + effect;
     }
     if (!larger.empty() && larger.size() < groups.size()) {

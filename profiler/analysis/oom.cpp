@@ -77,6 +77,7 @@ class PostMortem {
 
   Verdict write() {
     verdict_.kind = "oom";
+    verdict_.tone = Tone::kBad;
     verdict_.bytes = mark_.wanted_bytes;
     const bool crossed = mark_.bytes > mark_.limit_bytes && mark_.limit_bytes > 0;
     std::string where(title(mark_.phase));

@@ -113,6 +113,7 @@ Verdict rank_verdict(const std::vector<RankSummary>& ranks) {
                                        highest.rank, format_bytes(highest.peak_bytes), 100 * above,
                                        count_of(static_cast<int64_t>(ranks.size()), "rank"));
   if (above > kUneven) {
+    verdict.tone = Tone::kBad;
     verdict.verdict = "uneven: " + peak;
     verdict.bytes = highest.peak_bytes - static_cast<int64_t>(bytes);
     for (size_t role = 0; role < kRoleCount; ++role) {
@@ -126,6 +127,7 @@ Verdict rank_verdict(const std::vector<RankSummary>& ranks) {
                                              format_bytes(static_cast<int64_t>(mean))));
     }
   } else {
+    verdict.tone = Tone::kGood;
     verdict.verdict = "even: " + peak;
   }
   if (seconds > 0) {

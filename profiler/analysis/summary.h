@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -194,12 +195,19 @@ struct Remedy {
   std::string cost;   // "+31 % FLOPs"; "": none
 };
 
+// Of a verdict: nothing to do, a look is worth it, or not judged (an offer at most).
+enum class Tone : uint8_t { kGood, kBad, kOpen };
+constexpr std::string_view key(Tone tone) {
+  return tone == Tone::kGood ? "good" : tone == Tone::kBad ? "bad" : "open";
+}
+
 struct Verdict {
   std::string kind;  // "checkpointing", "accumulation", "oom", "leak"
   std::string verdict;
   std::vector<std::string> evidence;
   int64_t bytes = 0;
   std::vector<Remedy> remedies = {};
+  Tone tone = Tone::kOpen;
 };
 
 struct Device {

@@ -83,6 +83,7 @@ Verdict leak(const Summary& summary) {
   while (first > 0 && ends[first].bytes > ends[first - 1].bytes) --first;
   const size_t steps = ends.size() - 1 - first;
   if (steps < kLeakSteps) {
+    verdict.tone = Tone::kGood;
     verdict.verdict = fmt::format(
         "no growth: the bytes at the end of a step did not rise in each of "
         "the last {} steps",
@@ -92,6 +93,7 @@ Verdict leak(const Summary& summary) {
     return verdict;
   }
   verdict.bytes = (ends.back().bytes - ends[first].bytes) / static_cast<int64_t>(steps);
+  verdict.tone = Tone::kBad;
   verdict.verdict = fmt::format(
       "suspected: the bytes at the end of a step grew in each of the last {} "
       "steps, by {} a step",

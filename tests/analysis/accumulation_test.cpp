@@ -89,6 +89,7 @@ TEST(Accumulation, OneMicroStepIsNone) {
 TEST(Accumulation, WorksWhenOnlyGradientsWait) {
   Steps steps;
   const Verdict verdict = steps.verdict();
+  EXPECT_EQ(verdict.tone, Tone::kGood);
   EXPECT_EQ(verdict.verdict, "works: 3 micro-steps need the memory of one, and 1.0 MiB for the gradients that wait");
   EXPECT_EQ(verdict.bytes, 0);
   EXPECT_THAT(verdict.evidence, testing::Contains("highest peak 6.0 MiB; one micro-batch and all gradients would be 6.0 MiB"));

@@ -125,6 +125,7 @@ TEST(Counterfactual, OnlyRepeatedBlocksWithABackwardPassAreUnits) {
 TEST(Checkpointing, WhereThereIsNoneItSaysWhatItWouldGive) {
   Model model;
   const Verdict verdict = model.verdict();
+  EXPECT_EQ(verdict.tone, Tone::kOpen);
   EXPECT_THAT(verdict.verdict, StartsWith("not used: checkpointing h.0 to h.2 would bring the peak from 2.0 KiB"));
   EXPECT_THAT(verdict.verdict, HasSubstr("33.3 % more FLOPs"));
   ASSERT_FALSE(verdict.remedies.empty());
@@ -150,6 +151,7 @@ TEST(Checkpointing, PaysWhenThePeakIsMuchLower) {
   Model model;
   for (int i = kBlocks - 1; i >= 0; --i) model.region(block(i), kOutput, 1000);
   const Verdict verdict = model.verdict();
+  EXPECT_EQ(verdict.tone, Tone::kGood);
   EXPECT_THAT(verdict.verdict, StartsWith("pays: the peak is"));
   // At the logits all three would still be there.
   EXPECT_EQ(verdict.bytes, 3 * 1000);
@@ -166,6 +168,7 @@ TEST(Checkpointing, DoesNothingWhenThePeakIsElsewhere) {
   Model model(100, 50'000);
   for (int i = 0; i < kBlocks; ++i) model.region(block(i), kOutput, 1000);
   const Verdict verdict = model.verdict();
+  EXPECT_EQ(verdict.tone, Tone::kBad);
   EXPECT_THAT(verdict.verdict, StartsWith("does nothing for the peak: it is in the optimizer"));
   ASSERT_EQ(verdict.remedies.size(), 1u);
   EXPECT_EQ(verdict.remedies[0].text, "drop the checkpoint of h.0, h.1, h.2: the peak stays");

@@ -4,8 +4,6 @@ import type { Remedy, Verdict } from './data/layout';
 import { capital, clean, human, raw } from './format';
 import { Section, usePage } from './ui';
 
-type Tone = 'good' | 'bad' | 'open';
-
 const titles: Record<string, string> = {
   leak: 'leak',
   oom: 'out of memory',
@@ -14,13 +12,7 @@ const titles: Record<string, string> = {
   rank_imbalance: 'rank imbalance',
 };
 
-/** The sentence begins with its verdict: "suspected: ...", "not judged: ...", "no growth: ...". */
-function toneOf({ verdict, kind }: Verdict): Tone {
-  if (/^(not |no (?:steps|data)|unknown)/.test(verdict)) return 'open';
-  if (/^(suspected|failed|broken|does not|wrong|uneven|pays little|keeps|recomputes|never|carries|holds|grows)/.test(verdict) || kind === 'oom') return 'bad';
-  return 'good';
-}
-const glyphs: Record<Tone, string> = { good: '✓', bad: '!', open: '?' };
+const glyphs: Record<Verdict['tone'], string> = { good: '✓', bad: '!', open: '?' };
 
 /** What would help, the most bytes first. */
 function Remedies({ remedies }: { remedies: Remedy[] }) {
@@ -45,7 +37,7 @@ function Remedies({ remedies }: { remedies: Remedy[] }) {
 export function Verdicts() {
   const { run } = usePage();
   const { verdicts } = run.meta;
-  const bad = verdicts.filter((verdict) => toneOf(verdict) === 'bad').length;
+  const bad = verdicts.filter((verdict) => verdict.tone === 'bad').length;
   return (
     <Section
       id="verdicts"
@@ -58,7 +50,7 @@ export function Verdicts() {
     >
       <div class="cards">
         {verdicts.map((verdict) => {
-          const tone = toneOf(verdict);
+          const { tone } = verdict;
           return (
             <article class={`card ${tone}`} key={verdict.kind}>
               <p class="state">

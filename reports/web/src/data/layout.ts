@@ -53,6 +53,7 @@ export interface Utilization {
 }
 export interface Verdict {
   kind: string;
+  tone: 'good' | 'bad' | 'open';
   verdict: string;
   evidence: string[];
   bytes: number;

@@ -56,7 +56,8 @@ void Ledger::carry_over(Block& block) {
   const Role role = role_of(block, true);
   constexpr uint16_t kLasting = evidence::kParameter | evidence::kBuffer | evidence::kState |
                                 evidence::kGradient | evidence::kAdopted | evidence::kInferred |
-                                evidence::kWorkspace | evidence::kCommunication;
+                                evidence::kWorkspace | evidence::kCommunication |
+                                evidence::kInput;
   uint16_t next = block.evidence & kLasting;
   switch (role) {
     case Role::kOptimizerState:

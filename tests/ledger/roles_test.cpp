@@ -66,12 +66,14 @@ TEST(Inputs, ATensorThatTheProgramNamesIsAnInput) {
   EXPECT_EQ(books.devices[0].foreign_bytes, 500);
 }
 
-TEST(Inputs, NamingOneHoldsForItsStepOnly) {
+// The batch of `for (auto& x : loader)` lives on until the next one takes its place.
+TEST(Inputs, OneThatOutlivesItsStepIsDataStill) {
   EventScript script;
   Pointer x = 0;
   script.step([&] { script.see(EventKind::kInput, x = script.alloc(64)); });
   const StepBooks books = script.step(kNothing);
-  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kInput), 0);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kInput), 64);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kUnattributed), 0);
 }
 
 TEST(Temporaries, EachPhaseHasItsOwn) {

@@ -48,6 +48,7 @@ struct Block {
   uint8_t device = 0;
   bool alive = false;
   bool carried = false;       // was alive before this step began
+  bool is_leaf = false;       // autograd accumulated into it, in a pass of the program's own
   bool crosses_units = false; // read by another unit of the model than the one that made it
   StringId module;
   StringId op;

@@ -15,6 +15,7 @@ Role Ledger::role_of(const Block& block, bool step_closes) const {
   if (seen & evidence::kBuffer) return Role::kBuffer;
   if (seen & evidence::kState) return Role::kOptimizerState;
   if (seen & evidence::kGradient) return Role::kGradient;
+  if (block.is_leaf && step_closes && builds_model()) return Role::kParameter;
   if (seen & evidence::kInput) return Role::kInput;
   // Read before the forward pass began, and alive when it did.
   if ((seen & evidence::kReadAsData) && (block.carried || block.born < forward_began_)) {
@@ -60,6 +61,9 @@ void Ledger::carry_over(Block& block) {
                                 evidence::kInput;
   uint16_t next = block.evidence & kLasting;
   switch (role) {
+    case Role::kParameter:
+      if (!(block.evidence & evidence::kParameter)) next |= evidence::kParameter | evidence::kInferred;
+      break;
     case Role::kOptimizerState:
       if (!(block.evidence & evidence::kState)) next |= evidence::kState | evidence::kInferred;
       break;
@@ -171,6 +175,7 @@ void Ledger::on_leaf(const Event& event) {
   Block* block = event.flags & kForeign ? nullptr : blocks_.find(event.a);
   if (!block) return note_foreign(event);
   note_tensor(*block, event);
+  block->is_leaf |= !thread(event).edge.nested;
   if (block->carried && !(block->evidence & evidence::kHeld)) {
     if (!(block->evidence & evidence::kParameter)) block->evidence |= evidence::kInferred;
     block->evidence |= evidence::kParameter;
@@ -234,7 +239,9 @@ bool Ledger::is_known_parameter(uint64_t pointer) {
 void Ledger::on_gradient(const Event& event) {
   Block* gradient = blocks_.find(event.a);
   Block* parameter = blocks_.find(event.c);
-  if (!gradient || !parameter || !(parameter->evidence & evidence::kParameter)) return;
+  if (!gradient || !parameter) return;
+  const bool of_leaf = parameter->is_leaf && builds_model() && thread(event).regions.empty();
+  if (!of_leaf && !(parameter->evidence & evidence::kParameter)) return;
   note_tensor(*gradient, event);
   gradient->evidence |= evidence::kGradient;
   gradient->module = parameter->module;

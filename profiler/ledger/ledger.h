@@ -88,6 +88,11 @@ class Ledger {
   StringId module_of(const ThreadState& thread) const;
   StringId after(StringId module);
   bool is_known_parameter(uint64_t pointer);
+  // Of a program that says nothing the first step begins with the program: its leaves that live on
+  // are the model.
+  bool builds_model() const {
+    return options_.infer_steps && step_index_ == 0 && !parameters_watched_;
+  }
 
   Timeline::Where where(const ThreadState& thread) const;
   Timeline::Where where(const ThreadState& thread, const DeviceLedger& device) const;

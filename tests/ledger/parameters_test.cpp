@@ -134,5 +134,49 @@ TEST(Parameters, AParameterAtANewAddressIsFoundWhereItIsNow) {
   EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kParameter), 800);
 }
 
+// A program that nobody watches builds its model inside the first step.
+TEST(Parameters, AModelThatTheStepBuiltIsOneFromItsBeginning) {
+  EventScript script({.infer_steps = true});
+  Pointer weight = 0, gradient = 0, input = 0;
+  const StepBooks first = script.step([&] {
+    weight = script.alloc(400);
+    input = script.alloc(30);
+    script.op("aten::addmm", {.reads = {input, weight}});
+    script.node("AccumulateGrad", [&] {
+      script.edge({.saved = {input}, .leaves = {weight}});
+      gradient = script.alloc(400);
+      script.gradient(gradient, weight);
+    });
+    script.end_backward();
+  });
+  EXPECT_EQ(bytes_of(mark_of(first, Mark::kEnd), Role::kParameter), 400);
+  EXPECT_EQ(bytes_of(mark_of(first, Mark::kEnd), Role::kGradient), 400);
+  EXPECT_EQ(bytes_of(mark_of(first, Mark::kForwardEdge), Role::kParameter), 400);
+}
+
+// The detached input of a recomputation is a leaf as well; it stays what it was.
+TEST(Parameters, TheInputOfARecomputationIsNone) {
+  EventScript script({.infer_steps = true});
+  const StepBooks books = script.step([&] {
+    Pointer input = 0;
+    script.op("aten::embedding", {}, [&] { input = script.alloc(100); });
+    script.node("Checkpoint", [&] {
+      script.edge({.saved = {input}});
+      script.op("aten::linear", {.mode = kRecompute, .reads = {input}});
+      script.node("AccumulateGrad", [&] {
+        script.edge({.leaves = {input}, .nested = true});
+        const Pointer gradient = script.alloc(100);
+        script.gradient(gradient, input);
+        script.free(gradient);
+      });
+      script.end_backward(/*nested=*/true);
+    });
+    script.end_backward();
+  });
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kParameter), 0);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kActivation), 100);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kGradient), 0);
+}
+
 }  // namespace
 }  // namespace tally::test

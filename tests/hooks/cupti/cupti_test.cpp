@@ -31,7 +31,8 @@ class RangeCounterOverAFake : public testing::Test {
     same("cuptiProfilerInitialize", "cuptiProfilerDeInitialize");
     same("cuptiProfilerHostInitialize", "cuptiProfilerHostDeinitialize");
     same("cuptiRangeProfilerEnable", "cuptiRangeProfilerDisable");
-    EXPECT_FALSE(fake().started);
+    // What refuses to stop goes on.
+    EXPECT_EQ(fake().started, fake().refused_call == "cuptiRangeProfilerStop");
   }
   Api api_ = FakeCupti::make_api();
   FakeDriver driver_;

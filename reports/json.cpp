@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "profiler/core/tensor_table.h"
 #include "profiler/analysis/metrics.h"
 
 namespace tally::reports {
@@ -27,23 +28,6 @@ Json roles(const RoleBytes& bytes) {
   for (size_t i = 0; i < kRoleCount; ++i) {
     const auto role = static_cast<Role>(i);
     if (bytes[i] != 0 || role < Role::kRounding) out[std::string(key(role))] = bytes[i];
-  }
-  return out;
-}
-
-// "[8, 1024, 768]" -> [8, 1024, 768]
-Json shape(const std::string& text) {
-  Json out = Json::array();
-  const char* at = text.c_str();
-  while (*at) {
-    char* end = nullptr;
-    const long long size = std::strtoll(at, &end, 10);
-    if (end == at) {
-      ++at;
-    } else {
-      out.push_back(size);
-      at = end;
-    }
   }
   return out;
 }
@@ -170,7 +154,7 @@ Json peak_blocks(const Summary& summary) {
                      {"operator", b.op},
                      {"name", b.name},
                      {"dtype", b.dtype},
-                     {"shape", shape(b.shape)},
+                     {"shape", parse_shape(b.shape)},
                      {"phase", key(b.phase)},
                      {"source", b.source},
                      {"age_seconds", b.age_seconds},

@@ -34,7 +34,8 @@ void restore_environment() {
       setenv("LD_PRELOAD", others.c_str(), 1);
     }
   }
-  for (const char* name : {"TORCHTALLY_RECORDING", "TORCHTALLY_REPORT", "TORCHTALLY_BUDGET"}) {
+  for (const char* name : {"TORCHTALLY_RECORDING", "TORCHTALLY_REPORT", "TORCHTALLY_BUDGET",
+                           "TORCHTALLY_BUDGET_ACTION"}) {
     unsetenv(name);
   }
 }

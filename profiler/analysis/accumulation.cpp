@@ -45,8 +45,7 @@ std::vector<MicroStep> micro_steps_of(const DeviceStep& device) {
   for (const TimelinePoint& point : device.timeline) {
     if (point.phase == Phase::kOptimizer || point.phase == Phase::kOther) continue;
     if (static_cast<size_t>(point.micro_step) >= found.size()) continue;
-    int64_t bytes = 0;
-    for (const int64_t part : point.roles) bytes += part;
+    const int64_t bytes = sum(point.roles);
     MicroStep& micro_step = at(point.micro_step);
     micro_step.peak_bytes = std::max(micro_step.peak_bytes, bytes);
     micro_step.peak_without_gradients = std::max(
@@ -73,14 +72,7 @@ std::string holders(const MarkSummary& mark) {
         break;
     }
   }
-  std::vector<std::pair<int64_t, std::string>> rows;
-  for (const auto& [name, bytes] : by_module) rows.emplace_back(-bytes, name);
-  std::sort(rows.begin(), rows.end());
-  std::string text;
-  for (size_t i = 0; i < std::min(rows.size(), kRows); ++i) {
-    text += fmt::format("{}{} {}", i ? ", " : "", rows[i].second, format_bytes(-rows[i].first));
-  }
-  return text;
+  return largest_of(by_module, kRows);
 }
 
 }  // namespace

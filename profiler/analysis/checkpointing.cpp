@@ -2,7 +2,6 @@
 // Is activation checkpointing paying, and where would it? Of the step shown.
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include <fmt/format.h>
 

@@ -11,6 +11,7 @@
 
 #include "profiler/analysis/parts.h"
 #include "profiler/core/error.h"
+#include "profiler/core/tensor_table.h"
 #include "profiler/core/units.h"
 #include "torchtally/estimate.h"
 
@@ -39,22 +40,6 @@ estimate::ModelSpec model_of(const std::string& text) {
   }
 }
 
-// The sizes in "[8, 1024]".
-std::vector<int64_t> sizes(const std::string& shape) {
-  std::vector<int64_t> out;
-  for (const char* at = shape.c_str(); *at;) {
-    char* end = nullptr;
-    const long long size = std::strtoll(at, &end, 10);
-    if (end == at) {
-      ++at;
-    } else {
-      out.push_back(size);
-      at = end;
-    }
-  }
-  return out;
-}
-
 // Batch and sequence: of the input whose elements are the tokens of a micro-step.
 void fill_batch(const Summary& summary, estimate::TrainingConfig* config) {
   const StepSummary& step = summary.step();
@@ -64,7 +49,7 @@ void fill_batch(const Summary& summary, estimate::TrainingConfig* config) {
   for (const DeviceStep& device : step.devices) {
     for (const BlockRow& block : device.peak_blocks) {
       if (block.role != Role::kInput) continue;
-      const std::vector<int64_t> shape = sizes(block.shape);
+      const std::vector<int64_t> shape = parse_shape(block.shape);
       // As loaders cut them: [batch, sequence], or [batch, sequence + 1] where the targets are
       // the same tokens, one further.
       for (const int64_t more : {0, 1}) {

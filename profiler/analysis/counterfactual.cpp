@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -11,8 +10,6 @@
 
 namespace tally::analysis {
 namespace {
-
-int64_t sum(const RoleBytes& roles) { return std::accumulate(roles.begin(), roles.end(), int64_t{0}); }
 
 // The last component is a number: an entry of a ModuleList or Sequential.
 bool is_repeated(const std::string& unit) {

@@ -46,28 +46,15 @@ std::string holders(const MarkSummary& mark) {
   for (const Cell& cell : mark.cells) {
     rows[fmt::format("{}{}", title(cell.role), cell.module.empty() ? "" : " of " + cell.module)] += cell.bytes;
   }
-  std::vector<std::pair<int64_t, std::string>> sorted;
-  for (const auto& [name, bytes] : rows) sorted.emplace_back(-bytes, name);
-  std::sort(sorted.begin(), sorted.end());
-  std::string text;
-  for (size_t i = 0; i < std::min(sorted.size(), kRows); ++i) {
-    text += fmt::format("{}{} {}", i ? ", " : "", sorted[i].second, format_bytes(-sorted[i].first));
-  }
-  return text;
+  return largest_of(rows, kRows);
 }
 
 std::string categories(const MarkSummary& mark) {
-  std::vector<std::pair<int64_t, size_t>> sorted;
+  std::map<std::string, int64_t> rows;
   for (size_t r = 0; r < kRoleCount; ++r) {
-    if (mark.roles[r] > 0) sorted.emplace_back(-mark.roles[r], r);
+    if (mark.roles[r] > 0) rows.emplace(title(static_cast<Role>(r)), mark.roles[r]);
   }
-  std::sort(sorted.begin(), sorted.end());
-  std::string text;
-  for (size_t i = 0; i < sorted.size(); ++i) {
-    text += fmt::format("{}{} {}", i ? ", " : "", title(static_cast<Role>(sorted[i].second)),
-                        format_bytes(-sorted[i].first));
-  }
-  return text;
+  return largest_of(rows, kRoleCount);
 }
 
 class PostMortem {
@@ -185,9 +172,8 @@ class PostMortem {
         "");
     const int64_t state = role(mark_.roles, Role::kOptimizerState);
     add("an optimizer with 8-bit state, by formula", state * 3 / 4, "another numeric format of the state");
-    const int64_t of_ranks = role(mark_.roles, Role::kOptimizerState);
-    add("ZeRO-1 over 2 ranks, by formula: each holds half of the optimizer's state", of_ranks / 2, "one more process");
-    const int64_t sharded = of_ranks + role(mark_.roles, Role::kGradient) + role(mark_.roles, Role::kParameter);
+    add("ZeRO-1 over 2 ranks, by formula: each holds half of the optimizer's state", state / 2, "one more process");
+    const int64_t sharded = state + role(mark_.roles, Role::kGradient) + role(mark_.roles, Role::kParameter);
     add("FSDP (ZeRO-3) over 2 ranks, by formula: each holds half of parameters, gradients and state", sharded / 2,
         "one more process, gathers");
     if (mark_.phase == Phase::kOptimizer) {

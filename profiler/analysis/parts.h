@@ -3,6 +3,7 @@
 // it is built: steps, shown and modules come first.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ std::vector<std::string> notes(const recording::Run& run, const Summary& summary
 // The device of the step with the highest peak. Null: none.
 const DeviceStep* main_device(const StepSummary& step);
 // "1 parameter", "3 parameters"
+// "a 2.0 MiB, b 1.0 MiB": the most bytes first, at most `count` of them.
+std::string largest_of(const std::map<std::string, int64_t>& bytes, size_t count);
 std::string count_of(int64_t count, const std::string& what);
 
 }  // namespace tally::analysis

@@ -123,6 +123,17 @@ Verdict leak(const Summary& summary) {
 
 }  // namespace
 
+std::string largest_of(const std::map<std::string, int64_t>& bytes, size_t count) {
+  std::vector<std::pair<int64_t, std::string>> rows;
+  for (const auto& [name, of] : bytes) rows.emplace_back(-of, name);
+  std::sort(rows.begin(), rows.end());
+  std::string text;
+  for (size_t i = 0; i < std::min(rows.size(), count); ++i) {
+    text += fmt::format("{}{} {}", i ? ", " : "", rows[i].second, format_bytes(-rows[i].first));
+  }
+  return text;
+}
+
 std::vector<Verdict> verdicts(const recording::Run& run, const Summary& summary) {
   std::vector<Verdict> all;
   if (auto verdict = oom_verdict(summary)) all.push_back(std::move(*verdict));

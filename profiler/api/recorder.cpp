@@ -66,8 +66,7 @@ void Recorder::stop(const std::string& ended, const std::string& note) noexcept 
   if (const std::string why = session_->problem(); !why.empty()) complain(why);
   if (options_.report.empty() || session_->is_of_parent()) return;
   try {
-    const auto summary = analysis::build_summary(recording::read_run(options_.recording));
-    reports::write_file(options_.report, reports::render_html(summary));
+    reports::write_file(options_.report, reports::render_html(summary()));
   } catch (const std::exception& error) {
     complain(error.what());
   }
@@ -77,15 +76,18 @@ Session* Recorder::session() { return session_ && !stopped_ ? session_.get() : n
 hooks::ObjectSource* Recorder::objects() { return session() ? objects_ : nullptr; }
 std::string Recorder::problem() const { return session_ ? session_->problem() : std::string(); }
 
+analysis::Summary Recorder::summary() const {
+  return analysis::build_summary(recording::read_run(options_.recording));
+}
 std::string Recorder::text() const {
-  return reports::render_text(analysis::build_summary(recording::read_run(options_.recording)), {});
+  return reports::render_text(summary(), {});
 }
 std::string Recorder::json() const {
-  return reports::render_json(analysis::build_summary(recording::read_run(options_.recording)));
+  return reports::render_json(summary());
 }
 std::string Recorder::verdict(const std::string& kind) const {
   for (const analysis::Verdict& verdict :
-       analysis::build_summary(recording::read_run(options_.recording)).verdicts) {
+       summary().verdicts) {
     if (verdict.kind == kind) return verdict.verdict;
   }
   return {};

@@ -14,6 +14,9 @@ class Session;
 namespace hooks {
 class ObjectSource;
 }
+namespace analysis {
+struct Summary;
+}
 
 class Recorder {
  public:
@@ -39,6 +42,8 @@ class Recorder {
   std::string verdict(const std::string& kind) const;  // its sentence, or ""
 
  private:
+  analysis::Summary summary() const;
+
   Options options_;
   std::unique_ptr<Session> session_;
   hooks::ObjectSource* objects_ = nullptr;  // owned by the session

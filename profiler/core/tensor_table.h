@@ -18,6 +18,9 @@ namespace tally {
 
 using TensorId = Id<struct TensorTag>;  // 0: no tensor was seen
 
+// The sizes in "[8, 1024]", a shape as the table spells it.
+std::vector<int64_t> parse_shape(const std::string& text);
+
 class TensorTable {
  public:
   struct Entry {

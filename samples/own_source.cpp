@@ -48,7 +48,7 @@ class PoolSource final : public tally::Source {
 
   // May throw tally::Error with a sentence that says what to do; after this, nothing may.
   void start(tally::Context& context) override {
-    context.log.restart_count();  // only the source that owns the allocator's count does this
+    context.log.restart();  // only the source that owns the allocator's count does this
     count = 0;
     recording.store(&context);
     pool.observe(&on_block);

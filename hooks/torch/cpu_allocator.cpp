@@ -12,6 +12,7 @@
 #include "hooks/torch/runtime.h"
 #include "profiler/core/error.h"
 #include "profiler/core/flat_map.h"
+#include "profiler/core/spin_lock.h"
 
 namespace tally::hooks {
 namespace {
@@ -30,12 +31,12 @@ class CpuAllocator final : public c10::Allocator {
     Context* context = recording();
     c10::DataPtr data = context ? allocate_watched(*context, bytes) : previous_->allocate(bytes);
     if (!context || !data.get()) return data;  // of 0 bytes there is no block
-    if (!data.compare_exchange_deleter(previous_deleter_, &free_block)) return data;
+    if (!data.compare_exchange_deleter(previous_deleter_, &free_watched_block)) return data;
     const HookTimer timer;
     add(*context, data.get(), static_cast<int64_t>(bytes), 0);
     return data;
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &free_block; }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_watched_block; }
   bool is_simple_data_ptr(const c10::DataPtr& data) const override {
     return data.get() == data.get_context();
   }
@@ -60,7 +61,7 @@ class CpuAllocator final : public c10::Allocator {
     stop_at_bytes_.store(stop_at_bytes > 0 ? stop_at_bytes : INT64_MAX);
     const uint64_t session = session_.load() % kMostSessions + 1;
     session_.store(session);
-    context.log.restart_count();
+    context.log.restart();
     for (Shard& shard : shards_) {
       const std::lock_guard lock(shard.mutex);
       shard.live.for_each([&](uint64_t pointer, LiveBlock& block) {
@@ -78,16 +79,35 @@ class CpuAllocator final : public c10::Allocator {
 
   Watched adopt(c10::DataPtr& data, size_t bytes) noexcept {
     const c10::DeleterFnPtr deleter = data.get_deleter();
-    if (deleter == &free_block) return Watched::kOurs;
+    if (deleter == &free_watched_block) return Watched::kOurs;
     if (deleter != previous_deleter_ || !previous_deleter_) return Watched::kForeign;
     Context* context = recording();
     if (!context) return Watched::kForeign;
     const std::lock_guard lock(adoption_);
-    if (!data.compare_exchange_deleter(previous_deleter_, &free_block)) {
-      return data.get_deleter() == &free_block ? Watched::kOurs : Watched::kForeign;
+    if (!data.compare_exchange_deleter(previous_deleter_, &free_watched_block)) {
+      return data.get_deleter() == &free_watched_block ? Watched::kOurs : Watched::kForeign;
     }
     add(*context, data.get(), static_cast<int64_t>(bytes), event_flags::kAdopted);
     return Watched::kAdopted;
+  }
+
+  void free_block(void* pointer) {
+    if (pointer) {  // oneDNN really frees nullptr
+      const HookTimer timer;
+      Shard& shard = shard_of(pointer);
+      const std::lock_guard lock(shard.mutex);
+      const auto key = reinterpret_cast<uint64_t>(pointer);
+      // Forgotten before the real free: the address may be given out again at once.
+      if (const LiveBlock* block = shard.live.find(key)) {
+        const LiveBlock gone = *block;
+        shard.live.erase(key);
+        Context* context = recording();
+        if (context && gone.session == session_.load(std::memory_order_relaxed)) {
+          push(*context, EventKind::kFree, key, gone.bytes, 0);
+        }
+      }
+    }
+    previous_deleter_(pointer);
   }
 
   int64_t table_bytes() {
@@ -110,11 +130,9 @@ class CpuAllocator final : public c10::Allocator {
  private:
   static constexpr uint8_t kPriority = 0;
   struct alignas(64) Shard {
-    std::mutex mutex;
+    SpinLock mutex;
     FlatMap<LiveBlock> live;
   };
-
-  static void free_block(void* pointer);
 
   c10::DataPtr allocate_watched(Context& context, size_t bytes) {
     const int64_t limit = stop_at_bytes_.load(std::memory_order_relaxed);
@@ -186,25 +204,6 @@ CpuAllocator& allocator() {
   return *instance;
 }
 
-void CpuAllocator::free_block(void* pointer) {
-  CpuAllocator& self = allocator();
-  if (pointer) {  // oneDNN really frees nullptr
-    const HookTimer timer;
-    Shard& shard = self.shard_of(pointer);
-    const std::lock_guard lock(shard.mutex);
-    const auto key = reinterpret_cast<uint64_t>(pointer);
-    // Forgotten before the real free: the address may be given out again at once.
-    if (const LiveBlock* block = shard.live.find(key)) {
-      const LiveBlock gone = *block;
-      shard.live.erase(key);
-      Context* context = recording();
-      if (context && gone.session == self.session_.load(std::memory_order_relaxed)) {
-        self.push(*context, EventKind::kFree, key, gone.bytes, 0);
-      }
-    }
-  }
-  self.previous_deleter_(pointer);
-}
 
 class CpuAllocatorSource final : public Source {
  public:
@@ -244,6 +243,8 @@ class CpuAllocatorSource final : public Source {
 std::unique_ptr<Source> make_cpu_allocator_source(CpuAllocatorOptions options) {
   return std::make_unique<CpuAllocatorSource>(options);
 }
+
+void free_watched_block(void* pointer) { allocator().free_block(pointer); }
 
 Watched adopt(c10::DataPtr& data, size_t bytes) noexcept { return allocator().adopt(data, bytes); }
 

@@ -3,14 +3,12 @@
 // installed, the object stays for good, because the deleters of live tensors point to it.
 #pragma once
 
+#include <c10/core/Allocator.h>
+
 #include <cstddef>
 #include <memory>
 
 #include "profiler/core/source.h"
-
-namespace c10 {
-class DataPtr;
-}
 
 namespace tally::hooks {
 
@@ -20,6 +18,12 @@ struct CpuAllocatorOptions {
   int64_t stop_at_bytes = 0;
 };
 std::unique_ptr<Source> make_cpu_allocator_source(CpuAllocatorOptions options = {});
+
+// The deleter of every block that we watch.
+void free_watched_block(void* pointer);
+inline bool is_watched(const c10::DataPtr& data) noexcept {
+  return data.get_deleter() == &free_watched_block;
+}
 
 enum class Watched : uint8_t {
   kOurs,     // allocated through us, or adopted before

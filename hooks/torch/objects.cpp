@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <mutex>
+#include <string>
 #include <typeinfo>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "hooks/torch/optimizer_state.h"
@@ -195,32 +197,43 @@ class Objects final : public ObjectSource {
   }
 
   void push_parameters() {
+    EventLog::Batch batch(context_->log);
     for (const Watched& watched : parameters_) {
       const at::Tensor tensor = lock(watched.tensor);
       if (!tensor.defined()) continue;
-      push_tensor(*context_, EventKind::kParameter, tensor, watched.index);
+      add_tensor(*context_, batch, EventKind::kParameter, tensor, watched.index);
       if (!watched.is_buffer && tensor.grad().defined()) {
-        push_related(*context_, EventKind::kGradient, tensor.grad(), tensor);
+        add_related(*context_, batch, EventKind::kGradient, tensor.grad(), tensor);
       }
     }
   }
 
   void push_states() {
+    EventLog::Batch batch(context_->log);
     for (const WatchedOptimizer& watched : optimizers_) {
       const bool alive =
           std::any_of(watched.parameters.begin(), watched.parameters.end(),
                       [](const WeakTensor& parameter) { return !parameter.expired(); });
       if (!alive) continue;  // most likely the optimizer is gone as well
       for_each_state(*watched.optimizer,
-                     [this](const char* state_name, const at::Tensor& state, const at::Tensor& parameter) {
-                       push_related(*context_, EventKind::kState, state, parameter,
-                                    context_->strings.intern(state_name).value);
+                     [&](const char* state_name, const at::Tensor& state, const at::Tensor& parameter) {
+                       add_related(*context_, batch, EventKind::kState, state, parameter,
+                                   state_name_id(state_name));
                      });
     }
   }
 
+  // A handful of names for thousands of states.
+  uint32_t state_name_id(const char* name) {
+    for (const auto& [known, id] : state_names_) {
+      if (known == name) return id;
+    }
+    return state_names_.emplace_back(name, context_->strings.intern(name).value).second;
+  }
+
   Context* context_ = nullptr;
   std::mutex mutex_;
+  std::vector<std::pair<std::string, uint32_t>> state_names_;
   std::vector<Watched> parameters_;
   std::vector<WatchedOptimizer> optimizers_;
   std::unordered_set<const void*> storages_;

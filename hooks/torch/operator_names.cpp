@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hooks/torch/operator_names.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
 #include "hooks/torch/runtime.h"
+#include "profiler/core/flat_map.h"
 
 namespace tally::hooks {
 namespace {
@@ -25,10 +30,21 @@ NameTable& table() {
   return *instance;
 }
 
-OperatorName look_up(StringTable& strings, std::string_view text) {
+// The engine writes a new text around each node.
+bool is_engine_bracket(const char* name) {
+  constexpr std::string_view kPrefix = "autograd::engine::";
+  return std::strncmp(name, kPrefix.data(), kPrefix.size()) == 0;
+}
+constexpr OperatorName engine_bracket = [] {
+  OperatorName name;
+  name.kind = OperatorName::Kind::kIgnored;
+  return name;
+}();
+
+OperatorName look_up(StringTable& strings, const std::string& text) {
   OperatorName name;
   name.id = strings.intern(text);
-  if (text.starts_with("autograd::engine::") || text.starts_with("torchtally::")) {
+  if (is_engine_bracket(text.c_str()) || text.starts_with("torchtally::")) {
     name.kind = OperatorName::Kind::kIgnored;
   } else if (text == "torch::autograd::AccumulateGrad") {
     name.kind = OperatorName::Kind::kAccumulate;
@@ -50,15 +66,32 @@ OperatorName look_up(StringTable& strings, std::string_view text) {
   return name;
 }
 
-// Two small caches of one thread. The first goes by the address of the text, which is constant for
-// an operator's schema; texts that are made anew each time (nodes) are found by content.
+// How often an operator has gone. An address was that of a registered operator's name if the count
+// is the same since.
+std::atomic<uint64_t> deregistrations{0};
+class CountDeregistrations final : public c10::OpRegistrationListener {
+  void onOperatorRegistered(const c10::OperatorHandle&) override {}
+  void onOperatorDeregistered(const c10::OperatorHandle&) override {
+    deregistrations.fetch_add(1, std::memory_order_release);
+  }
+};
+
+// Whether `name` is where the operator of that name and overload keeps it.
+bool is_of_operator(const char* name, const char* overload) {
+  static auto* const listening = new c10::RegistrationHandleRAII(
+      c10::Dispatcher::singleton().addRegistrationListener(
+          std::make_unique<CountDeregistrations>()));
+  (void)listening;
+  const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
+  return handle && handle->schema().name().c_str() == name;
+}
+
+// What one thread knows: registered operators by the address of their name, and by content the texts
+// that are made anew each time (nodes).
 struct NameCache {
   static constexpr size_t kSize = 512;
-  struct ByAddress {
-    const char* address;
-    const OperatorName* name;
-  };
-  ByAddress by_address[kSize] = {};
+  uint64_t deregistered = 0;  // when by_address was empty last
+  FlatMap<const OperatorName*> by_address;
   const OperatorName* by_content[kSize] = {};
 };
 
@@ -73,23 +106,37 @@ const OperatorName* find_or_add(StringTable& strings, const char* name) {
   return &made;
 }
 
-}  // namespace
-
-const OperatorName& operator_name(StringTable& strings, const char* name) noexcept {
-  NameCache* cache = OfThread<NameCache>::get();
-  if (!cache) return *find_or_add(strings, name);
-  const auto address = reinterpret_cast<uintptr_t>(name);
-  NameCache::ByAddress& near = cache->by_address[(address >> 4) % NameCache::kSize];
-  // Another name may stand at the same address by now.
-  if (near.address == name && std::strcmp(near.name->text, name) == 0) return *near.name;
+const OperatorName* find_by_content(StringTable& strings, NameCache& cache, const char* name) {
   uint64_t hash = 0xCBF29CE484222325ull;
   for (const char* c = name; *c; ++c) {
     hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001B3ull;
   }
-  const OperatorName*& slot = cache->by_content[hash % NameCache::kSize];
+  const OperatorName*& slot = cache.by_content[hash % NameCache::kSize];
   if (!slot || std::strcmp(slot->text, name) != 0) slot = find_or_add(strings, name);
-  near = {name, slot};
-  return *slot;
+  return slot;
+}
+
+}  // namespace
+
+const OperatorName& operator_name(StringTable& strings, const char* name,
+                                  const char* overload) noexcept {
+  NameCache* cache = OfThread<NameCache>::get();
+  if (!cache) return *find_or_add(strings, name);
+  if (!overload) return *find_by_content(strings, *cache, name);
+  const uint64_t deregistered = deregistrations.load(std::memory_order_acquire);
+  if (cache->deregistered != deregistered) [[unlikely]] {
+    cache->by_address.clear();
+    cache->deregistered = deregistered;
+  }
+  const auto address = reinterpret_cast<uint64_t>(name);
+  if (const auto* known = cache->by_address.find(address)) [[likely]]
+    return **known;
+  if (is_engine_bracket(name)) return engine_bracket;
+  const OperatorName* found = find_by_content(strings, *cache, name);
+  if (std::strstr(name, "::") && is_of_operator(name, overload)) {
+    cache->by_address.insert(address, found);
+  }
+  return *found;
 }
 
 }  // namespace tally::hooks

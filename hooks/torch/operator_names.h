@@ -30,7 +30,9 @@ struct OperatorName {
   SaveRule save;
 };
 
-// `name` need not live on.
-const OperatorName& operator_name(StringTable& strings, const char* name) noexcept;
+// `name` need not live on. `overload` is RecordFunction's: with it an operator is found again by the
+// address of its name alone, for as long as it is registered.
+const OperatorName& operator_name(StringTable& strings, const char* name,
+                                  const char* overload = nullptr) noexcept;
 
 }  // namespace tally::hooks

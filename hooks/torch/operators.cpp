@@ -23,12 +23,13 @@ namespace autograd = torch::autograd;
 
 // One open callback of a thread, from its start to its end.
 struct OpenCall {
-  const OperatorName* name;
-  const SaveRow* saves;  // in the first steps: what this call should save
-  autograd::AccumulateGrad* accumulate;
-  uint32_t outer_operators;  // of a node: operators open around it
-  bool has_frame;            // kOpEnter, kNodeEnter or kScopeEnter was pushed
-  EventKind exit;
+  const OperatorName* name = nullptr;
+  const SaveRow* saves = nullptr;  // in the first steps: what this call should save
+  autograd::AccumulateGrad* accumulate = nullptr;
+  uint32_t outer_operators = 0;  // of a node: operators open around it
+  bool is_part = false;          // of another operator, and nothing of its own was written
+  bool has_frame = false;        // kOpEnter, kNodeEnter or kScopeEnter was pushed
+  EventKind exit = EventKind::kOpExit;
 };
 
 struct ThreadHooks {
@@ -73,9 +74,13 @@ void for_each_tensor(c10::ArrayRef<const c10::IValue> values, Visit&& visit) {
   for (const c10::IValue& value : values) {
     if (value.isTensor()) {
       if (value.toTensor().defined()) visit(value.toTensor());
-    } else if (value.isTensorList() || value.isList()) {
+    } else if (value.isList()) {
       for (const c10::IValue& element : value.toListRef()) {
-        if (element.isTensor() && element.toTensor().defined()) visit(element.toTensor());
+        if (element.isTensor()) {
+          if (element.toTensor().defined()) visit(element.toTensor());
+        } else if (!element.isNone()) {
+          break;  // a list of numbers
+        }
       }
     }
   }
@@ -183,11 +188,9 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
   const bool records = c10::GradMode::is_enabled();
   const int64_t sequence = function.seqNr();
   const bool may_make_node = records && sequence >= 0;
-  // Two of three calls end here: parts of another operator that neither count nor make a node.
-  if (!outermost && name.work.none() && !may_make_node) return;
   const c10::ArrayRef<const c10::IValue> inputs = function.inputs();
   const bool in_task = autograd::get_current_graph_task_id() >= 0;
-  const Work work = name.work.none() ? Work{} : hooks.work.enter(name.work, inputs);
+  const Work work = hooks.work.enter(name.work, inputs);
   const bool asks_inputs = may_make_node || (outermost && (!in_task || records));
   const InputFacts facts = asks_inputs ? facts_of(name, inputs) : InputFacts{};
   {
@@ -258,13 +261,16 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
   if (hooks.depth++ >= ThreadHooks::kDeepest) return nullptr;
   const HookTimer timer;
   OpenCall& call = hooks.calls[hooks.depth - 1];
-  call = {&operator_name(context->strings, function.name()),
-          nullptr,
-          nullptr,
-          0,
-          false,
-          EventKind::kOpExit};
-  switch (function.scope()) {
+  const at::RecordScope scope = function.scope();
+  const bool is_operator = scope == at::RecordScope::FUNCTION;
+  const OperatorName& name = operator_name(context->strings, function.name(),
+                                           is_operator ? function.overload_name() : nullptr);
+  // Two of three calls end here: parts of another operator that neither count nor make a node.
+  call.is_part = is_operator && hooks.open_operators != 0 && function.seqNr() < 0 &&
+                 hooks.work.hides(name.work) && name.kind != OperatorName::Kind::kIgnored;
+  if (call.is_part) return nullptr;
+  call = {.name = &name};
+  switch (scope) {
     case at::RecordScope::BACKWARD_FUNCTION:
       enter_node(*context, function, hooks, call);
       break;
@@ -290,11 +296,12 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
   ThreadHooks* of_thread = OfThread<ThreadHooks>::get();
   if (!of_thread) return;
   ThreadHooks& hooks = *of_thread;
-  Context* context = recording();
   // Its start was not recorded: it was open when the session began.
   if (hooks.depth == 0 || hooks.session != session_number.load(std::memory_order_relaxed)) return;
   if (--hooks.depth >= ThreadHooks::kDeepest) return;
   const OpenCall& call = hooks.calls[hooks.depth];
+  if (call.is_part) return;
+  Context* context = recording();
   const HookTimer timer;
   if (function.scope() == at::RecordScope::BACKWARD_FUNCTION) {
     hooks.open_operators = call.outer_operators;
@@ -306,7 +313,7 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
   } else if (function.scope() != at::RecordScope::USER_SCOPE &&
              call.name->kind != OperatorName::Kind::kIgnored) {
     --hooks.open_operators;
-    if (!call.name->work.none()) hooks.work.exit(call.name->work);
+    hooks.work.exit(call.name->work);
     if (context && call.saves && function.num_outputs() > 0) {
       const std::vector<c10::IValue>& outputs = function.outputs();
       visit_saved_outputs(call.saves,

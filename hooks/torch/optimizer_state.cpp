@@ -8,7 +8,7 @@
 
 #include <cstdlib>
 #include <typeinfo>
-#include <unordered_map>
+#include <unordered_set>
 
 namespace tally::hooks {
 
@@ -42,6 +42,10 @@ bool visit_known(optim::OptimizerParamState& state, const at::Tensor& parameter,
     visit("max_exp_avg_sq", adam.max_exp_avg_sq(), parameter);
     return true;
   };
+  // A dynamic_cast that fails walks the class's bases, thousands of times a step.
+  if (typeid(state) == typeid(optim::AdamWParamState)) {
+    return visit_adam(static_cast<optim::AdamWParamState&>(state));
+  }
   if (auto* adam = dynamic_cast<optim::AdamParamState*>(&state)) return visit_adam(*adam);
   if (auto* adamw = dynamic_cast<optim::AdamWParamState*>(&state)) return visit_adam(*adamw);
   if (auto* sgd = dynamic_cast<optim::SGDParamState*>(&state)) {
@@ -129,19 +133,25 @@ std::string optimizer_recipe(optim::Optimizer& optimizer) {
 }
 
 void for_each_state(optim::Optimizer& optimizer, const StateVisitor& visit) {
+  const auto visit_one = [&](optim::OptimizerParamState* state, const at::Tensor& parameter) {
+    if (!state || visit_known(*state, parameter, visit)) return;
+    visit_serialized(*state, parameter, visit);
+  };
   // The state map's keys are the addresses of tensors, not the tensors.
-  std::unordered_map<const void*, const at::Tensor*> by_address;
+  const auto& states = optimizer.state();
+  std::unordered_set<const void*> seen;
+  seen.reserve(states.size());
   for (const auto& group : optimizer.param_groups()) {
     for (const at::Tensor& parameter : group.params()) {
-      by_address.emplace(parameter.unsafeGetTensorImpl(), &parameter);
+      const auto found = states.find(parameter.unsafeGetTensorImpl());
+      if (found == states.end() || !seen.insert(found->first).second) continue;
+      visit_one(found->second.get(), parameter);
     }
   }
-  const at::Tensor none;
-  for (const auto& [key, state] : optimizer.state()) {
-    if (!state) continue;
-    const auto found = by_address.find(key);
-    const at::Tensor& parameter = found == by_address.end() ? none : *found->second;
-    if (!visit_known(*state, parameter, visit)) visit_serialized(*state, parameter, visit);
+  if (seen.size() == states.size()) return;
+  const at::Tensor none;  // of parameters that are no longer in a group
+  for (const auto& [key, state] : states) {
+    if (!seen.count(key)) visit_one(state.get(), none);
   }
 }
 

@@ -53,7 +53,8 @@ StorageRef storage_of(const at::Tensor& tensor) noexcept {
   ref.pointer = data.get();
   ref.bytes = bytes;
   if (device.is_cpu()) {
-    ref.foreign = adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
+    ref.foreign =
+        !is_watched(data) && adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
   } else {
     // Nothing is adopted there: the allocator's events tell every block, with its address.
     ref.device = static_cast<DeviceIndex>(1 + device.index());
@@ -87,48 +88,35 @@ void for_each_part(const at::Tensor& tensor, Visit&& visit) noexcept {
   }
 }
 
-void fill(Context& context, Event& event, const at::Tensor& tensor, uint32_t id, uint8_t flags,
-          const StorageRef& storage, uint64_t c) noexcept {
+void add(Context& context, EventLog::Batch& batch, EventKind kind, const at::Tensor& tensor,
+         uint32_t id, uint8_t flags, const StorageRef& storage, uint64_t c) noexcept {
+  const TensorId what = describe(context, tensor);
+  Event& event = batch.add(kind);
   event.flags = static_cast<uint8_t>(flags | (storage.foreign ? event_flags::kForeign : 0));
   event.id = id;
   event.a = reinterpret_cast<uint64_t>(storage.pointer);
-  event.b = describe(context, tensor).value | uint64_t{storage.device} << 32;
+  event.b = what.value | uint64_t{storage.device} << 32;
   event.c = c;
-}
-
-void push(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id, uint8_t flags,
-          const StorageRef& storage, uint64_t c) noexcept {
-  Event event;
-  event.kind = kind;
-  fill(context, event, tensor, id, flags, storage, c);
-  context.log.push(event);
 }
 
 }  // namespace
 
-void add_tensor(Context& context, EventLog::Batch& batch, EventKind kind,
-                const at::Tensor& tensor) noexcept {
+void add_tensor(Context& context, EventLog::Batch& batch, EventKind kind, const at::Tensor& tensor,
+                uint32_t id, uint8_t flags) noexcept {
   for_each_part(tensor, [&](const at::Tensor& part) {
     const StorageRef storage = storage_of(part);
     if (!storage) return;
-    fill(context, batch.add(kind), part, 0, 0, storage, static_cast<uint64_t>(storage.bytes));
+    add(context, batch, kind, part, id, flags, storage, static_cast<uint64_t>(storage.bytes));
   });
 }
 
-void push_tensor(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id,
-                 uint8_t flags) noexcept {
-  for_each_part(tensor, [&](const at::Tensor& part) {
-    const StorageRef storage = storage_of(part);
-    if (storage) push(context, kind, part, id, flags, storage, static_cast<uint64_t>(storage.bytes));
-  });
-}
-
-void push_related(Context& context, EventKind kind, const at::Tensor& tensor,
-                  const at::Tensor& parameter, uint32_t id) noexcept {
+void add_related(Context& context, EventLog::Batch& batch, EventKind kind, const at::Tensor& tensor,
+                 const at::Tensor& parameter, uint32_t id) noexcept {
   const StorageRef of = storage_of(parameter);
   for_each_part(tensor, [&](const at::Tensor& part) {
     const StorageRef storage = storage_of(part);
-    if (storage) push(context, kind, part, id, 0, storage, reinterpret_cast<uint64_t>(of.pointer));
+    if (!storage) return;
+    add(context, batch, kind, part, id, 0, storage, reinterpret_cast<uint64_t>(of.pointer));
   });
 }
 

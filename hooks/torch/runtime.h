@@ -37,20 +37,27 @@ StorageRef storage_of(const at::Tensor& tensor) noexcept;
 // dtype and shape; 0 where they cannot be asked safely.
 TensorId describe(Context& context, const at::Tensor& tensor) noexcept;
 
-// As push_tensor() below, for a tensor that is not sparse, into a batch. An
-// adoption comes first.
-void add_tensor(Context& context, EventLog::Batch& batch, EventKind kind,
-                const at::Tensor& tensor) noexcept;
-
-// Pushes evidence about `tensor`: fills a, b, c and kForeign, and adopts a block that was alive
-// before the session. Sparse gradients give one event for their indices and one for their values.
-void push_tensor(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id = 0,
-                 uint8_t flags = 0) noexcept;
+// Adds evidence about `tensor`: fills a, b, c and kForeign, and adopts a block that was alive before
+// the session. Sparse gradients give one event for their indices and one for their values.
+void add_tensor(Context& context, EventLog::Batch& batch, EventKind kind, const at::Tensor& tensor,
+                uint32_t id = 0, uint8_t flags = 0) noexcept;
 
 // The same for a tensor that belongs to a parameter (its gradient, its optimizer state): c is the
 // parameter's address, 0 for none.
-void push_related(Context& context, EventKind kind, const at::Tensor& tensor,
-                  const at::Tensor& parameter, uint32_t id = 0) noexcept;
+void add_related(Context& context, EventLog::Batch& batch, EventKind kind, const at::Tensor& tensor,
+                 const at::Tensor& parameter, uint32_t id = 0) noexcept;
+
+// Each alone, in a batch of its own.
+inline void push_tensor(Context& context, EventKind kind, const at::Tensor& tensor, uint32_t id = 0,
+                        uint8_t flags = 0) noexcept {
+  EventLog::Batch batch(context.log);
+  add_tensor(context, batch, kind, tensor, id, flags);
+}
+inline void push_related(Context& context, EventKind kind, const at::Tensor& tensor,
+                         const at::Tensor& parameter, uint32_t id = 0) noexcept {
+  EventLog::Batch batch(context.log);
+  add_related(context, batch, kind, tensor, parameter, id);
+}
 
 // A thread-local object behind one pointer: made at the thread's first use, freed at its end, a
 // plain load in between. The object itself would be too much for the static thread-local storage

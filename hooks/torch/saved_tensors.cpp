@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <typeinfo>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -87,12 +88,16 @@ void push_kept_inputs(Context& context) {
     if (!autograd::get_current_graph_task_keep_graph()) all.tensors.clear();
   }
   const uint32_t name = operator_name(context.strings, "_NoopSaveInputs").id.value;
-  for (const at::Tensor& tensor : alive) push_tensor(context, EventKind::kSaved, tensor, name);
+  EventLog::Batch batch(context.log);
+  for (const at::Tensor& tensor : alive) {
+    add_tensor(context, batch, EventKind::kSaved, tensor, name);
+  }
 }
 
 class Walk {
  public:
-  Walk(Context& context, bool python) : context_(context), python_(python) {}
+  Walk(Context& context, bool python)
+      : context_(context), batch_(context.log), python_(python) {}
 
   void run(const NodePtr& root) {
     visit(root);
@@ -118,7 +123,7 @@ class Walk {
 
   void read(const NodePtr& node) {
     if (const auto* leaf = dynamic_cast<autograd::AccumulateGrad*>(node.get())) {
-      push_tensor(context_, EventKind::kLeaf, leaf->variable);
+      add_tensor(context_, batch_, EventKind::kLeaf, leaf->variable);
       return;
     }
     const bool is_python = std::strstr(typeid(*node).name(), "PyNode") != nullptr;
@@ -140,23 +145,35 @@ class Walk {
   void push_collected(dyn::AutogradCompilerCall& call, const autograd::Node& node) {
     auto& saved = call.tensor_args.*saved_variables_member();
     if (saved.empty() && call.tensor_args.inputs.empty()) return;
-    const uint32_t name = operator_name(context_.strings, node.name().c_str()).id.value;
-    std::unordered_set<const c10::TensorImpl*> of_saved_variables;
+    const uint32_t name = name_of(node);
+    const std::vector<at::Tensor>& inputs = call.tensor_args.inputs;
+    std::vector<bool> is_saved_variable(inputs.size());
     for (const auto& [variable, argument] : saved) {
-      if (argument->defined()) {
-        of_saved_variables.insert(
-            call.tensor_args.inputs[argument->index()].unsafeGetTensorImpl());
-      }
+      if (argument->defined()) is_saved_variable[argument->index()] = true;
       const auto raw = variable->get_raw_data();
       if (!raw.has_value() || !raw->defined()) continue;
       const bool is_number = raw->unsafeGetTensorImpl()->is_wrapped_number();
-      push_tensor(context_, EventKind::kSaved, *raw, name, is_number ? event_flags::kNumber : 0);
+      add_tensor(context_, batch_, EventKind::kSaved, *raw, name,
+                 is_number ? event_flags::kNumber : 0);
     }
     // Tensors that the node holds in another way, such as ctx->saved_data of a C++ function.
-    for (const at::Tensor& tensor : call.tensor_args.inputs) {
-      if (of_saved_variables.count(tensor.unsafeGetTensorImpl())) continue;
-      push_tensor(context_, EventKind::kSaved, tensor, name, event_flags::kPlain);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (is_saved_variable[i]) continue;
+      add_tensor(context_, batch_, EventKind::kSaved, inputs[i], name, event_flags::kPlain);
     }
+  }
+
+  // name() takes a mangled name apart each time. LibTorch's own nodes are named by their class
+  // alone.
+  uint32_t name_of(const autograd::Node& node) {
+    const char* const type = typeid(node).name();
+    if (!std::strstr(type, "torch8autograd9generated")) return find_name(node);
+    const auto [known, is_new] = names_.try_emplace(type, 0);
+    if (is_new) known->second = find_name(node);
+    return known->second;
+  }
+  uint32_t find_name(const autograd::Node& node) {
+    return operator_name(context_.strings, node.name().c_str()).id.value;
   }
 
   void give_up(const autograd::Node& node, std::string_view reason) {
@@ -167,10 +184,12 @@ class Walk {
   }
 
   Context& context_;
+  EventLog::Batch batch_;
   const bool python_;
   uint64_t nodes_ = 0;
   uint64_t failed_ = 0;
   std::unordered_set<const autograd::Node*> seen_;
+  std::unordered_map<const char*, uint32_t> names_;  // of classes, by their mangled names
   std::vector<NodePtr> open_;
 };
 
@@ -191,8 +210,8 @@ void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_ta
                         bool nested) noexcept {
   try {
     const PythonLock python;
-    Walk walk(context, python.held());
     push_edge(context, EventKind::kEdgeBegin, graph_task, nested, 0, 0);
+    Walk walk(context, python.held());
     walk.run(root);
     if (!nested) {
       context.devices.tell_mark(context);

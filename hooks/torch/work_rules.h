@@ -67,8 +67,6 @@ struct WorkRule {
   uint8_t variant = 0;    // of the kind: layout, algorithm, backward
   float per_element = 0;  // element-wise FLOPs an element
 
-  // True: neither counts nor matters to what is nested in it; enter() and exit() may be skipped.
-  constexpr bool none() const noexcept { return flags == 0; }
   // True: count_work() may give something other than zeros.
   constexpr bool counts() const noexcept { return (flags & ~kLeaf) != 0; }
 };
@@ -104,6 +102,15 @@ struct WorkStack {
   uint32_t products = 0;  // open operators with kProducts
   uint32_t any = 0;       // open operators with kProducts, kElementwise or kIndexing
   uint32_t leaves = 0;    // open operators with kLeaf
+
+  // True: for what encloses it, the operator neither counts nor matters to what is nested in it;
+  // enter() and exit() may both be skipped.
+  bool hides(const WorkRule& rule) const noexcept {
+    const bool is_counted =
+        rule.counts() && (any == 0 || (products == 0 && (rule.flags & WorkRule::kProducts)) ||
+                          (leaves == 0 && (rule.flags & WorkRule::kRegistry)));
+    return !is_counted && (leaves != 0 || !(rule.flags & WorkRule::kLeaf));
+  }
 
   // At an operator's start. Call exit() with the same rule at its end, also after an exception.
   Work enter(const WorkRule& rule, c10::ArrayRef<const c10::IValue> inputs) noexcept {

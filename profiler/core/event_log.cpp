@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/core/event_log.h"
 
+#include <sys/mman.h>
+#include <time.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -10,62 +13,38 @@ namespace {
 
 std::atomic<uint64_t> next_identity{1};
 
-}  // namespace
+constexpr uint64_t bit(EventKind kind) { return uint64_t{1} << static_cast<int>(kind); }
+constexpr uint64_t kReadClock =
+    bit(EventKind::kOpEnter) | bit(EventKind::kOpExit) | bit(EventKind::kNodeEnter) |
+    bit(EventKind::kNodeExit) | bit(EventKind::kScopeEnter) | bit(EventKind::kScopeExit) |
+    bit(EventKind::kEdgeBegin) | bit(EventKind::kEdgeEnd) | bit(EventKind::kBackwardEnd) |
+    bit(EventKind::kStepBegin) | bit(EventKind::kMicroStep) | bit(EventKind::kStepEnd);
 
-// What a thread remembers: its lane in the log it wrote to last. The first part is trivial, so it
-// can still be read while the thread's other objects are being destroyed.
-namespace {
-struct CachedLane {
-  uint64_t identity;
-  void* lane;
-  bool thread_ended;
-};
-// initial-exec: a plain load, also in a library; a few bytes, so that one that is loaded late has
-// room.
-__attribute__((tls_model("initial-exec"))) thread_local constinit CachedLane cached_lane{0, nullptr,
-                                                                                         false};
-
-bool reads_clock(EventKind kind) noexcept {
-  switch (kind) {
-    case EventKind::kOpEnter:
-    case EventKind::kOpExit:
-    case EventKind::kNodeEnter:
-    case EventKind::kNodeExit:
-    case EventKind::kScopeEnter:
-    case EventKind::kScopeExit:
-    case EventKind::kEdgeBegin:
-    case EventKind::kEdgeEnd:
-    case EventKind::kBackwardEnd:
-    case EventKind::kStepBegin:
-    case EventKind::kMicroStep:
-    case EventKind::kStepEnd:
-      return true;
-    default:
-      return false;
-  }
-}
 }  // namespace
 
 struct LaneHolder {
   std::shared_ptr<EventLog::Lane> lane;
   ~LaneHolder() {
     if (lane) lane->in_use.store(false, std::memory_order_release);
-    cached_lane = {0, nullptr, true};
+    EventLog::cached_lane_ = {0, nullptr, true};
   }
 };
 static thread_local LaneHolder lane_holder;
 
-EventLog::EventLog() : identity_(next_identity.fetch_add(1)) {}
+EventLog::EventLog() : identity_(next_identity.fetch_add(1)), shared_(find_lane()) {
+  if (!shared_) throw std::bad_alloc();
+  spare_.reserve(kKeptChunks);
+}
 
 EventLog::~EventLog() {
   for (auto& lane : lanes_) {
     for (Chunk* chunk = lane->head; chunk;) {
       Chunk* next = chunk->next.load();
-      std::free(chunk);
+      munmap(chunk, sizeof(Chunk));
       chunk = next;
     }
   }
-  for (Chunk* chunk : spare_) std::free(chunk);
+  for (Chunk* chunk : spare_) munmap(chunk, sizeof(Chunk));
 }
 
 EventLog::Ticket EventLog::take_tickets(uint64_t count, int64_t delta) noexcept {
@@ -91,17 +70,12 @@ uint64_t EventLog::numbered() const noexcept {
   return __atomic_load_n(&ticket_.sequence, __ATOMIC_ACQUIRE);
 }
 
-EventLog::Chunk* EventLog::new_chunk() {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!spare_.empty()) {
-      Chunk* chunk = spare_.back();
-      spare_.pop_back();
-      return chunk;
-    }
-  }
-  void* memory = std::malloc(sizeof(Chunk));
-  if (!memory) std::abort();  // 200 KB: nothing in the process would survive this
+EventLog::Chunk* EventLog::map_chunk() noexcept {
+  // Not from malloc: a chunk on top of the program's heap would keep all that is freed below it
+  // from going back to the system.
+  void* memory =
+      mmap(nullptr, sizeof(Chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
   auto* chunk = static_cast<Chunk*>(memory);
   new (&chunk->written) std::atomic<uint32_t>{0};
   new (&chunk->next) std::atomic<Chunk*>{nullptr};
@@ -112,22 +86,44 @@ EventLog::Chunk* EventLog::new_chunk() {
   return chunk;
 }
 
+EventLog::Chunk* EventLog::take_spare(size_t kept) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (spare_.size() <= kept) return nullptr;
+  Chunk* chunk = spare_.back();
+  spare_.pop_back();
+  return chunk;
+}
+
+EventLog::Chunk* EventLog::new_chunk() noexcept {
+  if (Chunk* chunk = take_spare(kReserve)) return chunk;
+  if (Chunk* chunk = map_chunk()) return chunk;
+  // The bookkeeper looks every 20 ms. Nobody waits for it twice in vain.
+  const int tries = starved_.load() ? 1 : 100;
+  for (int i = 0; i < tries; ++i) {
+    if (Chunk* chunk = take_spare(0)) return chunk;
+    const timespec a_millisecond{0, 1'000'000};
+    if (tries > 1) nanosleep(&a_millisecond, nullptr);
+  }
+  starved_.store(true);
+  return nullptr;
+}
+
 void EventLog::recycle(Chunk* chunk) noexcept {
-  constexpr size_t kKept = 16;
   chunk->written.store(0, std::memory_order_relaxed);
   chunk->next.store(nullptr, std::memory_order_relaxed);
   {
     const std::lock_guard lock(mutex_);
-    if (spare_.size() < kKept) {
+    starved_.store(false);
+    if (spare_.size() < kKeptChunks) {
       spare_.push_back(chunk);
       return;
     }
   }
   bytes_.fetch_sub(sizeof(Chunk));
-  std::free(chunk);
+  munmap(chunk, sizeof(Chunk));
 }
 
-std::shared_ptr<EventLog::Lane> EventLog::find_lane() {
+std::shared_ptr<EventLog::Lane> EventLog::find_lane() noexcept try {
   {
     const std::lock_guard lock(mutex_);
     for (auto& lane : lanes_) {
@@ -140,46 +136,53 @@ std::shared_ptr<EventLog::Lane> EventLog::find_lane() {
   }
   auto lane = std::make_shared<Lane>();
   lane->head = lane->tail = new_chunk();
+  if (!lane->head) return nullptr;
   const std::lock_guard lock(mutex_);
   lane->thread = static_cast<uint16_t>(lanes_.size());
   lanes_.push_back(lane);
   return lane;
+} catch (const std::bad_alloc&) {
+  return nullptr;
 }
 
-EventLog::Lane& EventLog::enter() noexcept {
-  if (cached_lane.identity == identity_) [[likely]]
-    return *static_cast<Lane*>(cached_lane.lane);
-  if (!cached_lane.thread_ended) return *make_own_lane();
-  late_mutex_.lock();
-  if (!late_) late_ = find_lane();
-  return *late_;
+EventLog::Lane& EventLog::enter_slowly() noexcept {
+  if (!cached_lane_.shares) {
+    if (Lane* own = make_own_lane()) return *own;
+    cached_lane_.shares = true;
+  }
+  shared_mutex_.lock();
+  return *shared_;
 }
 
-void EventLog::leave(Lane& lane) noexcept {
-  if (cached_lane.thread_ended && &lane == late_.get()) [[unlikely]]
-    late_mutex_.unlock();
+void EventLog::leave_shared(Lane& lane) noexcept {
+  if (&lane == shared_.get()) shared_mutex_.unlock();
 }
 
-EventLog::Lane* EventLog::make_own_lane() {
+EventLog::Lane* EventLog::make_own_lane() noexcept {
   if (lane_holder.lane) lane_holder.lane->in_use.store(false, std::memory_order_release);
   lane_holder.lane = find_lane();
-  cached_lane = {identity_, lane_holder.lane.get(), false};
+  if (!lane_holder.lane) return nullptr;
+  cached_lane_ = {identity_, lane_holder.lane.get(), false};
   return lane_holder.lane.get();
 }
 
-void EventLog::start_chunk(Lane& lane) noexcept {
+bool EventLog::start_chunk(Lane& lane) noexcept {
   if (lane.open == kChunkEvents) publish(lane, 0);
   Chunk* fresh = new_chunk();
+  if (!fresh) return false;
   std::memcpy(fresh->events, lane.tail->events + lane.at, lane.open * sizeof(Event));
   lane.tail->next.store(fresh, std::memory_order_release);
   lane.tail = fresh;
   lane.at = 0;
+  return true;
 }
 
 Event& EventLog::add(Lane& lane, EventKind kind) noexcept {
-  if (lane.at + lane.open == kChunkEvents) [[unlikely]]
-    start_chunk(lane);
-  if (lane.last_ticks == 0 || reads_clock(kind)) lane.last_ticks = TickClock::ticks();
+  if (lane.at + lane.open == kChunkEvents && !start_chunk(lane)) [[unlikely]] {
+    lost_.fetch_add(1, std::memory_order_relaxed);
+    return lane.lost;
+  }
+  if (lane.last_ticks == 0 || (kReadClock & bit(kind))) lane.last_ticks = TickClock::ticks();
   Event& event = lane.tail->events[lane.at + lane.open++];
   // The lines were last in the consumer's cache, and a locked instruction would wait for them.
   __builtin_prefetch(&event + kPrefetchedEvents, 1);
@@ -191,13 +194,17 @@ Event& EventLog::add(Lane& lane, EventKind kind) noexcept {
 }
 
 void EventLog::publish(Lane& lane, int64_t allocator_delta) noexcept {
-  if (lane.open == 0) return;
+  if (lane.open == 0) {  // nothing, or an event that was lost
+    if (allocator_delta != 0) take_tickets(0, allocator_delta);
+    return;
+  }
   const Ticket ticket = take_tickets(lane.open, allocator_delta);
   Event* events = lane.tail->events + lane.at;
   for (uint32_t i = 0; i < lane.open; ++i) {
     events[i].sequence = ticket.sequence + i;
-    events[i].allocator_bytes = ticket.allocator_bytes;
+    events[i].allocator_bytes = ticket.allocator_bytes - allocator_delta;
   }
+  events[lane.open - 1].allocator_bytes = ticket.allocator_bytes;  // the delta is the last one's
   lane.at += lane.open;
   lane.open = 0;
   lane.tail->written.store(lane.at, std::memory_order_release);
@@ -205,7 +212,6 @@ void EventLog::publish(Lane& lane, int64_t allocator_delta) noexcept {
 
 void EventLog::push(const Event& event, int64_t allocator_delta) noexcept {
   Lane& lane = enter();
-  publish(lane, 0);
   Event& written = add(lane, event.kind);
   written.a = event.a;
   written.b = event.b;
@@ -216,8 +222,17 @@ void EventLog::push(const Event& event, int64_t allocator_delta) noexcept {
   leave(lane);
 }
 
-void EventLog::restart_count() noexcept {
+void EventLog::restart() noexcept {
   __atomic_store_n(&ticket_.allocator_bytes, 0, __ATOMIC_RELEASE);
+  lost_.store(0, std::memory_order_relaxed);
+  starved_.store(false);
+  for (size_t missing = kReserve; missing > 0; --missing) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (spare_.size() >= kReserve) return;
+    }
+    if (Chunk* chunk = map_chunk()) recycle(chunk);
+  }
 }
 
 std::vector<EventLog::Lane*> EventLog::consumer_lanes() {

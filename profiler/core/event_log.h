@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Carries events from the program's threads to the one bookkeeper, in one order, without losing
-// any. Producers: any thread; no lock, and no allocation but a chunk of about 200 KB from malloc
-// now and then. Consumer: one thread at a time.
+// any. Producers: any thread; no lock, and no allocation but a chunk of about 200 KB from the system
+// now and then. Where the system has none left, producers go on with a reserve that the bookkeeper
+// gives back; if it is too slow, events are lost, and lost() counts them. Consumer: one thread at a
+// time.
 //
 // Each event takes a ticket: one atomic step on {sequence, allocator bytes}, so the allocator's
 // count that an event carries belongs exactly to its place in the order, whatever other threads do.
@@ -34,7 +36,7 @@ class EventLog {
 
   // Several events of this thread in a row, written where they stay and numbered together by one
   // atomic step when the batch ends, so that they stand together (unless they are more than a chunk
-  // holds). A push of the same thread in between numbers what the batch has so far.
+  // holds). A push of the same thread in between numbers what the batch has so far, with itself.
   class Batch;
 
   // Hands every event that is next in order to `handle`, and returns how many. Stops at the first
@@ -42,8 +44,8 @@ class EventLog {
   template <typename Handle>
   size_t drain(Handle&& handle);
 
-  // A new session begins: the allocator's count starts again from 0.
-  void restart_count() noexcept;
+  // A new session begins: the allocator's count starts again from 0, and the reserve is filled.
+  void restart() noexcept;
 
   // The allocator's count now.
   int64_t allocator_bytes() const noexcept {
@@ -52,13 +54,17 @@ class EventLog {
   // Events that are numbered so far; all of them are drained when drained() has reached it.
   uint64_t numbered() const noexcept;
   uint64_t drained() const noexcept { return next_.load(std::memory_order_acquire); }
+  // Events that found no memory. The allocator's count has their bytes.
+  uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
   // Bytes in chunks now, and the most there ever were.
   size_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
   size_t highest_bytes() const noexcept { return highest_bytes_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr size_t kPrefetchedEvents = 5;
-  static constexpr size_t kChunkEvents = 3640;  // of 56 bytes: a chunk of 200 KB
+  static constexpr size_t kChunkEvents = 3657;  // of 56 bytes: a chunk of 50 pages
+  static constexpr size_t kReserve = 4;         // chunks kept for a host without memory
+  static constexpr size_t kKeptChunks = kReserve + 16;
   struct Chunk {
     std::atomic<uint32_t> written{0};  // published; no more will come once `next` is set
     std::atomic<Chunk*> next{nullptr};
@@ -73,6 +79,7 @@ class EventLog {
     int64_t last_ticks = 0;  // of the last event that read the clock
     uint16_t thread = 0;
     std::atomic<bool> in_use{true};
+    Event lost;  // written to instead, where there is no chunk
 
     alignas(64) Chunk* head = nullptr;
     uint32_t read = 0;
@@ -81,15 +88,37 @@ class EventLog {
   };
   friend struct LaneHolder;
 
-  // The calling thread's lane, to be left again; of a thread past its own end the one they share.
-  Lane& enter() noexcept;
-  void leave(Lane& lane) noexcept;
-  std::shared_ptr<Lane> find_lane();
-  Lane* make_own_lane();
+  // What a thread remembers: its lane in the log it wrote to last. Trivial, so it can still be read
+  // while the thread's other objects are being destroyed; initial-exec: a plain load, also in a
+  // library, and a few bytes, so that one that is loaded late has room.
+  struct CachedLane {
+    uint64_t identity;
+    Lane* lane;
+    bool shares;  // the shared lane: the thread is past its own end, or had no memory for a lane
+  };
+  __attribute__((tls_model("initial-exec"))) static inline thread_local constinit CachedLane
+      cached_lane_{0, nullptr, false};
+
+  // The calling thread's lane, or the one that some share; to be left again.
+  Lane& enter() noexcept {
+    if (cached_lane_.identity == identity_) [[likely]]
+      return *cached_lane_.lane;
+    return enter_slowly();
+  }
+  void leave(Lane& lane) noexcept {
+    if (cached_lane_.shares) [[unlikely]]
+      leave_shared(lane);
+  }
+  Lane& enter_slowly() noexcept;
+  void leave_shared(Lane& lane) noexcept;
+  std::shared_ptr<Lane> find_lane() noexcept;  // nullptr: no memory
+  Lane* make_own_lane() noexcept;
   Event& add(Lane& lane, EventKind kind) noexcept;
   void publish(Lane& lane, int64_t allocator_delta) noexcept;
-  void start_chunk(Lane& lane) noexcept;  // takes the open events along
-  Chunk* new_chunk();
+  bool start_chunk(Lane& lane) noexcept;  // takes the open events along; false: no memory
+  Chunk* new_chunk() noexcept;            // nullptr: no memory
+  Chunk* take_spare(size_t kept) noexcept;
+  Chunk* map_chunk() noexcept;
   void recycle(Chunk* chunk) noexcept;
   Event* peek(Lane& lane) noexcept;
   std::vector<Lane*> consumer_lanes();
@@ -106,13 +135,15 @@ class EventLog {
   alignas(64) std::atomic<uint64_t> next_{0};  // sequence number that drain() waits for
   std::atomic<size_t> bytes_{0};
   std::atomic<size_t> highest_bytes_{0};
+  std::atomic<uint64_t> lost_{0};
+  std::atomic<bool> starved_{false};  // a producer waited for a chunk in vain
   const uint64_t identity_;  // tells a thread that its cached lane belongs to an older log
 
   std::mutex mutex_;  // guards the lists below; taken once a thread and once a chunk
   std::vector<std::shared_ptr<Lane>> lanes_;
   std::vector<Chunk*> spare_;
-  std::recursive_mutex late_mutex_;  // guards the lane of threads that are past their own end
-  std::shared_ptr<Lane> late_;
+  std::recursive_mutex shared_mutex_;  // guards:
+  const std::shared_ptr<Lane> shared_;
   std::vector<Lane*> order_;  // the consumer's copy of lanes_
   TickClock clock_;           // consumer: ticks to nanoseconds
   size_t last_ = 0;           // consumer: index of the lane that had the last event

@@ -8,7 +8,6 @@ namespace tally {
 namespace {
 
 std::atomic<int64_t> hook_ns{0};
-__attribute__((tls_model("initial-exec"))) thread_local constinit uint32_t calls_of_thread = 0;
 
 }  // namespace
 
@@ -18,12 +17,6 @@ int64_t now_ns() noexcept {
   return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
 }
 
-HookTimer::HookTimer() noexcept {
-  if (++calls_of_thread % kSampling == 0) begin_ns_ = now_ns();
-}
-HookTimer::~HookTimer() {
-  if (begin_ns_) add_hook_time((now_ns() - begin_ns_) * kSampling);
-}
 int64_t HookTimer::total_ns() noexcept { return hook_ns.load(std::memory_order_relaxed); }
 void add_hook_time(int64_t ns) noexcept { hook_ns.fetch_add(ns, std::memory_order_relaxed); }
 

@@ -228,6 +228,7 @@ RunEnd Session::end_so_far() {
   end.overhead_seconds = static_cast<double>(hook_ns) * 1e-9;
   end.bookkeeper_seconds = static_cast<double>(bookkeeper_ns_.load()) * 1e-9;
   end.overhead_bytes += static_cast<int64_t>(context().log.highest_bytes() + ledger_.table_bytes());
+  end.dropped_events = context().log.lost();
   if (!note_.empty()) end.notes.push_back(note_);
   if (overlapping_steps_ > 0) {
     end.notes.push_back(fmt::format(

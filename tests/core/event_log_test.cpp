@@ -2,8 +2,13 @@
 // The log: one order over all threads, nothing lost, the allocator's count true at each place.
 #include "profiler/core/event_log.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <set>
 #include <thread>
 #include <vector>
@@ -240,7 +245,7 @@ TEST(EventLog, AThreadMayPushWhileItsObjectsAreDestroyed) {
 TEST(EventLog, RestartingTheCountGoesOnWithTheNumbers) {
   EventLog log;
   log.push(numbered(0, 0), 100);
-  log.restart_count();
+  log.restart();
   log.push(numbered(0, 1), 7);
   const std::vector<Event> events = drain_all(log);
   ASSERT_EQ(events.size(), 2u);
@@ -272,6 +277,53 @@ TEST(EventLog, GrowsWhileNobodyReadsAndForgetsNothing) {
   EXPECT_EQ(events.back().b, 99'999u);
   EXPECT_LT(log.bytes(), full);  // but for a few spare chunks it is given back
   EXPECT_EQ(log.highest_bytes(), full);
+}
+
+// The process may map no more memory from now on.
+void take_all_memory() {
+  std::ifstream file("/proc/self/statm");
+  rlim_t pages = 0;
+  file >> pages;
+  const rlimit limit{pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)), RLIM_INFINITY};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+TEST(EventLogDeathTest, GoesOnWithItsReserveWhereTheHostHasNoMemory) {
+  const auto child = [] {
+    EventLog log;
+    log.restart();
+    log.push(numbered(0, 0));
+    take_all_memory();
+    uint64_t next = 0;
+    bool in_order = true;
+    for (uint64_t i = 1; i < 100'000; ++i) {
+      log.push(numbered(0, i));
+      if (i % 5000 == 0) {
+        log.drain([&](const Event& event) { in_order &= event.b == next++; });
+      }
+    }
+    log.drain([&](const Event& event) { in_order &= event.b == next++; });
+    std::_Exit(in_order && next == 100'000 && log.lost() == 0 ? 0 : 1);
+  };
+  EXPECT_EXIT(child(), testing::ExitedWithCode(0), "");
+}
+
+TEST(EventLogDeathTest, CountsWhatItLosesAndKeepsTheAllocatorsCount) {
+  const auto child = [] {
+    EventLog log;
+    log.restart();
+    log.push(numbered(0, 0), 8);
+    take_all_memory();
+    for (uint64_t i = 1; i < 100'001; ++i) log.push(numbered(0, i), 8);  // nobody reads
+    uint64_t read = 0;
+    while (log.drained() < log.numbered()) log.drain([&](const Event&) { ++read; });
+    const bool all = read + log.lost() == 100'001 && log.lost() > 0;
+    log.push(numbered(0, 0), -8);  // there is room again
+    int64_t last = 0;
+    log.drain([&](const Event& event) { last = event.allocator_bytes; });
+    std::_Exit(all && last == 100'000 * 8 ? 0 : 1);
+  };
+  EXPECT_EXIT(child(), testing::ExitedWithCode(0), "");
 }
 
 TEST(EventLog, OneThreadMayWriteToTwoLogsInTurn) {

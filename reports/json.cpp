@@ -72,6 +72,10 @@ Json mark(const analysis::MarkSummary& m) {
   out["expected_saved_bytes"] = m.expected_saved_bytes ? Json(*m.expected_saved_bytes) : Json();
   out["allocator_bytes"] = m.allocator_bytes;
   out["difference"] = m.difference;
+  if (m.mark == Mark::kOom) {
+    out["wanted_bytes"] = m.wanted_bytes;
+    out["limit_bytes"] = m.limit_bytes;
+  }
   if (m.caching) out["caching"] = caching(m);
   return out;
 }
@@ -96,6 +100,13 @@ Json device_step(const analysis::DeviceStep& device) {
           {"frees", device.frees}};
 }
 
+Json executed(const analysis::Executed& e) {
+  return {{"tensor", number(e.tensor_flops)},
+          {"scalar", number(e.scalar_flops)},
+          {"device_seconds", e.device_seconds},
+          {"dram_bytes", number(e.dram_bytes)}};
+}
+
 Json flops(const analysis::Flops& f) {
   Json out{{"forward", number(f.forward)},
            {"backward", number(f.backward)},
@@ -104,12 +115,7 @@ Json flops(const analysis::Flops& f) {
            {"elementwise", number(f.elementwise)},
            {"torch", number(f.torch)},
            {"source", f.source}};
-  if (f.executed) {
-    out["executed"] = {{"tensor", number(f.executed->tensor_flops)},
-                       {"scalar", number(f.executed->scalar_flops)},
-                       {"device_seconds", f.executed->device_seconds},
-                       {"dram_bytes", number(f.executed->dram_bytes)}};
-  }
+  if (f.executed) out["executed"] = executed(*f.executed);
   return out;
 }
 
@@ -138,6 +144,23 @@ Json modules(const Summary& summary) {
                    {"bytes", std::move(bytes)},
                    {"flops", flops(m.flops)},
                    {"seconds", m.seconds}});
+  }
+  return out;
+}
+
+// Of the step shown: work by phase, module and operator.
+Json operators(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::OperatorRow& row : summary.step().operators) {
+    out.push_back({{"phase", key(row.phase)},
+                   {"module", row.module},
+                   {"operator", row.op},
+                   {"calls", row.calls},
+                   {"flops", number(row.flops)},
+                   {"torch", number(row.torch_flops)},
+                   {"elementwise", number(row.elementwise_flops)},
+                   {"seconds", row.seconds}});
+    if (row.executed) out.back()["executed"] = executed(*row.executed);
   }
   return out;
 }
@@ -200,6 +223,13 @@ Json verdicts(const Summary& summary) {
 Json maybe(const std::optional<double>& value) { return value ? number(*value) : Json(); }
 
 Json utilization(const analysis::Utilization& u) {
+  Json roofline = Json::array();
+  for (const analysis::RooflinePoint& point : u.roofline) {
+    roofline.push_back({{"operator", point.op},
+                        {"flops", number(point.flops)},
+                        {"dram_bytes", number(point.dram_bytes)},
+                        {"device_seconds", point.device_seconds}});
+  }
   return {{"device", u.device},
           {"arithmetic", u.arithmetic},
           {"flops_per_second", u.flops_per_second},
@@ -208,6 +238,7 @@ Json utilization(const analysis::Utilization& u) {
           {"mfu", maybe(u.mfu)},
           {"hfu", maybe(u.hfu)},
           {"cause", u.cause},
+          {"roofline", std::move(roofline)},
           {"roofline_cause", u.roofline_cause}};
 }
 
@@ -318,6 +349,7 @@ std::string render_json(const Summary& summary) {
   out.list("ranks", ranks(summary));
   out.list("steps", summary.steps.size(), [&](size_t i) { return step_json(summary.steps[i]); });
   out.list("modules", modules(summary));
+  out.list("operators", operators(summary));
   out.list("peak_blocks", peak_blocks(summary));
   out.list("theory", theory(summary));
   out.member("closed_form_of", summary.closed_form_of);

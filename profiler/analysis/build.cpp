@@ -113,6 +113,14 @@ void add(Flops* flops, Phase phase, double counted, double torch, double element
   }
 }
 
+void add(std::optional<Executed>* sum, const Executed& part) {
+  if (!*sum) sum->emplace();
+  (*sum)->tensor_flops += part.tensor_flops;
+  (*sum)->scalar_flops += part.scalar_flops;
+  (*sum)->device_seconds += part.device_seconds;
+  (*sum)->dram_bytes += part.dram_bytes;
+}
+
 StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detail) const {
   const StepBooks& books = recorded.books;
   StepSummary out;
@@ -131,17 +139,15 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
   }
   for (const tally::OperatorRow& row : books.operators) {
     add(&out.flops, row.phase, row.flops, row.torch_flops, row.elementwise_flops);
+    std::optional<Executed> executed;
     if (row.is_counted()) {
-      if (!out.flops.executed) out.flops.executed.emplace();
-      out.flops.executed->tensor_flops += row.tensor_flops;
-      out.flops.executed->scalar_flops += row.scalar_flops;
-      out.flops.executed->device_seconds += row.device_ns * kNano;
-      out.flops.executed->dram_bytes += row.dram_bytes;
+      executed = {row.tensor_flops, row.scalar_flops, row.device_ns * kNano, row.dram_bytes};
+      add(&out.flops.executed, *executed);
     }
     if (!in_detail) continue;
     out.operators.push_back({row.phase, text(row.module), text(row.op), row.calls, row.flops,
                              row.torch_flops, row.elementwise_flops,
-                             static_cast<double>(row.nanoseconds) * kNano});
+                             static_cast<double>(row.nanoseconds) * kNano, executed});
   }
   for (const tally::RegionRow& r : books.regions) {
     out.regions.push_back({r.micro_step, text(r.module), text(r.node), r.kept_bytes, r.avoided_bytes,
@@ -253,6 +259,7 @@ void Builder::fill_modules(Summary* summary) const {
   for (const OperatorRow& row : shown.operators) {
     ModuleSummary& out = module(row.module);
     add(&out.flops, row.phase, row.flops, row.torch_flops, row.elementwise_flops);
+    if (row.executed) add(&out.flops.executed, *row.executed);
     out.seconds += row.seconds;
   }
 }

@@ -38,7 +38,7 @@ std::vector<Change> rows_of(const std::vector<Sums>& runs, const std::string& un
     }
   }
   std::stable_sort(out.begin(), out.end(), [](const Change& a, const Change& b) {
-    return std::abs(a.change()) > std::abs(b.change());
+    return a.largest_change() > b.largest_change();
   });
   return out;
 }
@@ -169,6 +169,12 @@ std::string format_amount(double value, const std::string& unit, bool with_sign)
   if (unit == "FLOP") return sign + format_flops(size);
   if (unit == "seconds") return sign + format_seconds(size);
   return sign + format_bytes(std::llround(size));
+}
+
+double Change::largest_change() const {
+  double most = 0;
+  for (const double value : values) most = std::max(most, std::abs(value - values.front()));
+  return most;
 }
 
 Comparison compare(const std::vector<Summary>& summaries) {

@@ -18,6 +18,7 @@ struct Change {
   std::string unit = "bytes";  // "FLOP", "seconds"
   std::vector<double> values;  // in the order of the runs
   double change() const { return values.back() - values.front(); }  // of the last run
+  double largest_change() const;  // of any run from the first, without its sign
 };
 
 struct ComparedRun {
@@ -28,7 +29,7 @@ struct ComparedRun {
 };
 
 // Bytes are those alive at the mark that the Summaries explain. Rows of modules and operators are
-// sorted by what changed from the first run to the last, the most first; those that no run has
+// sorted by what changed from the first run to any other, the most first; those that no run has
 // bytes of are left out.
 struct Comparison {
   Mark at = Mark::kPeak;

@@ -67,6 +67,15 @@ struct PhaseSpan {
   double end = 0;
 };
 
+// What kernels executed, by hardware counters. A step collects one set of them, so some may be 0.
+struct Executed {
+  double tensor_flops = 0;
+  double scalar_flops = 0;
+  double device_seconds = 0;  // of kernels
+  double dram_bytes = 0;
+  double flops() const { return tensor_flops + scalar_flops; }
+};
+
 struct OperatorRow {
   Phase phase = Phase::kOther;
   std::string module;
@@ -76,6 +85,7 @@ struct OperatorRow {
   double torch_flops = 0;
   double elementwise_flops = 0;
   double seconds = 0;
+  std::optional<Executed> executed = {};  // where hardware counters were read
 };
 
 // A checkpointed region, and what a repeated block holds for its backward pass: see
@@ -129,14 +139,6 @@ struct DeviceStep {
   int64_t largest_difference = 0;
   uint64_t allocations = 0;
   uint64_t frees = 0;
-};
-
-// What kernels executed, by hardware counters. A step collects one set of them, so some may be 0.
-struct Executed {
-  double tensor_flops = 0;
-  double scalar_flops = 0;
-  double device_seconds = 0;  // of kernels
-  double dram_bytes = 0;
 };
 
 struct Flops {
@@ -243,6 +245,14 @@ struct RankSummary {
   double flops = 0;    // of the step with the peak
 };
 
+// An operator on the roofline, all its calls in the step: work over the bytes that it moved.
+struct RooflinePoint {
+  std::string op;
+  double flops = 0;       // executed where the step counted them, else by formula
+  double dram_bytes = 0;  // counted
+  double device_seconds = 0;
+};
+
 // How much of the device's arithmetic the step used.
 struct Utilization {
   std::string device;                      // as the table of devices calls it; "": not in it
@@ -253,7 +263,8 @@ struct Utilization {
   std::optional<double> mfu;               // model FLOPs (without recomputation) of the peak
   std::optional<double> hfu;               // all counted FLOPs of the peak
   std::string cause;                       // what the peak is of, or why there is none; never empty
-  std::string roofline_cause;              // why there are no bytes moved; never empty
+  std::vector<RooflinePoint> roofline;     // most time first; empty: roofline_cause says why
+  std::string roofline_cause;              // what the points are, or why there are none; never empty
 };
 
 struct Summary {

@@ -52,16 +52,71 @@ std::string main_dtype(const recording::Run& run) {
   return most == bytes.end() ? "" : most->first;
 }
 
-}  // namespace
+// Steps whose counters include the traffic of the device's memory, as "0, 2, 4, ...".
+std::string steps_with_traffic(const recording::Run& run) {
+  constexpr int kMost = 4;
+  std::string out;
+  int found = 0;
+  for (const recording::RecordedStep& step : run.steps) {
+    const auto& rows = step.books.operators;
+    if (std::none_of(rows.begin(), rows.end(), [](const auto& r) { return r.dram_bytes > 0; })) {
+      continue;
+    }
+    if (++found > kMost) return out + ", ...";
+    out += fmt::format("{}{}", out.empty() ? "" : ", ", step.books.index);
+  }
+  return out;
+}
 
-Utilization utilization(const recording::Run& run, const Summary& summary) {
+void add_roofline(const recording::Run& run, const Summary& summary, Utilization* out) {
+  const StepSummary& step = summary.step();
+  const auto& executed = step.flops.executed;
+  if (!executed || executed->dram_bytes <= 0) {
+    const std::string others = steps_with_traffic(run);
+    out->roofline_cause =
+        others.empty()
+            ? "not applicable because the bytes that each operator moves are not recorded: that "
+              "needs hardware counters (TORCHTALLY_COUNTERS=1 on a CUDA device)"
+            : fmt::format("not applicable because step {} did not count the bytes that operators "
+                          "move: a step counts one set of counters; --step has {}",
+                          step.index, others);
+    return;
+  }
+  if (!out->peak || !out->bytes_per_second) {
+    out->roofline_cause =
+        "not applicable because the rates of the device are not known; what operators move stands "
+        "in the table of operators";
+    return;
+  }
+  const bool is_counted = executed->flops() > 0;
+  std::map<std::string, RooflinePoint> by_operator;
+  for (const OperatorRow& row : step.operators) {
+    if (!row.executed || row.executed->dram_bytes <= 0 || row.executed->device_seconds <= 0) continue;
+    RooflinePoint& point = by_operator[row.op];
+    point.op = row.op;
+    point.flops += is_counted ? row.executed->flops() : row.flops + row.elementwise_flops;
+    point.dram_bytes += row.executed->dram_bytes;
+    point.device_seconds += row.executed->device_seconds;
+  }
+  for (auto& [op, point] : by_operator) {
+    if (point.flops > 0) out->roofline.push_back(std::move(point));
+  }
+  std::stable_sort(out->roofline.begin(), out->roofline.end(), [](const auto& a, const auto& b) {
+    return a.device_seconds > b.device_seconds;
+  });
+  out->roofline_cause =
+      out->roofline.empty()
+          ? std::string("not applicable because no operator with counted bytes did counted work")
+          : fmt::format("{} over the bytes of the device's memory and the time of kernels, which "
+                        "are counted",
+                        is_counted ? "executed FLOPs" : "FLOPs by formula");
+}
+
+Utilization rates(const recording::Run& run, const Summary& summary) {
   Utilization out;
   const StepSummary& step = summary.step();
   const Flops& f = step.flops;
   if (step.seconds > 0) out.flops_per_second = f.total() / step.seconds;
-  out.roofline_cause =
-      "not applicable because the bytes that each operator moves are not recorded: that needs "
-      "hardware counters";
   const auto device = std::find_if(summary.devices.begin(), summary.devices.end(),
                                    [&](const Device& d) { return d.id == summary.device; });
   if (device == summary.devices.end()) {
@@ -109,6 +164,14 @@ Utilization utilization(const recording::Run& run, const Summary& summary) {
       "of {}/s, the dense {} rate of {}: the type of the parameters; under autocast the tensor "
       "cores' rate would be the measure",
       format_flops(peak), out.arithmetic, spec->name);
+  return out;
+}
+
+}  // namespace
+
+Utilization utilization(const recording::Run& run, const Summary& summary) {
+  Utilization out = rates(run, summary);
+  add_roofline(run, summary, &out);
   return out;
 }
 

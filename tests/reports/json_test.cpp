@@ -74,6 +74,53 @@ TEST_F(JsonReport, WhatCountersToldStandsBesideTheFormulas) {
   EXPECT_EQ(executed["dram_bytes"], 7);
 }
 
+TEST(JsonOfACard, HasTheAllocatorTheCountersAndTheRoofline) {
+  test::SyntheticOptions options;
+  options.on_card = true;
+  const recording::Run run = test::make_synthetic_run(options).as_recorded();
+  const json out = json::parse(render_json(analysis::build_summary(run)));
+  const json& peak = out["steps"][1]["devices"]["cuda:0"]["peak"];
+  const json& caching = peak["caching"];
+  EXPECT_EQ(caching["active_bytes"], peak["bytes"].get<int64_t>() + caching["rounding"].get<int64_t>());
+  EXPECT_EQ(caching["reserved_bytes"],
+            caching["active_bytes"].get<int64_t>() + caching["cached"].get<int64_t>());
+  EXPECT_GT(caching["largest_free_bytes"], 0);
+  EXPECT_EQ(caching["outside_allocator"], 523 << 20);
+  double tensor = 0, dram = 0;
+  for (const json& row : out["operators"]) {
+    if (!row.contains("executed")) continue;
+    tensor += row["executed"]["tensor"].get<double>();
+    dram += row["executed"]["dram_bytes"].get<double>();
+  }
+  const json& executed = out["steps"][1]["flops"]["executed"];
+  EXPECT_EQ(tensor, executed["tensor"].get<double>());
+  EXPECT_DOUBLE_EQ(dram, executed["dram_bytes"].get<double>());
+  double of_modules = 0;
+  for (const json& module : out["modules"]) {
+    if (module["flops"].contains("executed")) {
+      of_modules += module["flops"]["executed"]["tensor"].get<double>();
+    }
+  }
+  EXPECT_EQ(of_modules, tensor);
+
+  // Work over bytes, by operator: of the step that counted bytes; the other says which did.
+  const json& roofline = out["utilization"]["roofline"];
+  ASSERT_GE(roofline.size(), 2u);
+  double work = 0;
+  for (size_t i = 0; i < roofline.size(); ++i) {
+    work += roofline[i]["flops"].get<double>();
+    if (i == 0) continue;
+    EXPECT_LE(roofline[i]["device_seconds"], roofline[i - 1]["device_seconds"]);
+  }
+  EXPECT_EQ(work, tensor);
+  EXPECT_EQ(out["utilization"]["device"], "H100-SXM5-80GB");
+  const json other = json::parse(render_json(analysis::build_summary(run, {.step = 0})));
+  EXPECT_TRUE(other["utilization"]["roofline"].empty());
+  EXPECT_EQ(other["utilization"]["roofline_cause"],
+            "not applicable because step 0 did not count the bytes that operators move: a step "
+            "counts one set of counters; --step has 1, 3");
+}
+
 TEST_F(JsonReport, TheFixedKeysAreThere) {
   const json out = render(run_);
   expect_keys(out, {"schema", "run", "devices", "parameters", "steps", "modules", "peak_blocks",

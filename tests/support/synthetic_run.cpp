@@ -6,6 +6,7 @@
 #include <map>
 
 #include "profiler/core/error.h"
+#include "profiler/core/units.h"
 #include "profiler/recording/writer.h"
 
 namespace tally::test {
@@ -51,6 +52,8 @@ class Player {
   void set_mark(Mark mark) { device_.marks.push_back(book(mark)); }
   void begin(Phase phase, int micro_step);
   void work(const std::string& op, double flops, double elementwise);
+  void put_on_card();
+  CachingBook caching(int64_t bytes) const;
   void linear(const Module& module, std::vector<int>* kept);
   int64_t tokens() const { return o_.batch * sequence_; }
   int64_t jitter(int64_t below) {  // a linear congruential sequence
@@ -66,6 +69,7 @@ class Player {
   int next_block_ = 1;
   uint64_t state_ = 12345;
   int64_t clock_ns_ = 0, step_start_ns_ = 0, sequence_ = 0, total_ = 0, highest_ = 0;
+  int64_t reserved_ = 0;
   Phase phase_ = Phase::kOther;
   uint16_t micro_step_ = 0;
   std::string module_;
@@ -107,6 +111,7 @@ void Player::describe() {
       {"torchtally", "0.1.0"}, {"torch", "2.11.0"}, {"compiler", "GCC 12.2"}, {"os", "Linux"}};
   info.options = {{"detail", "auto"}};
   info.devices = {{"cpu", "a synthetic processor", 16 * (int64_t{1} << 30)}};
+  if (o_.on_card) info.devices.push_back({"cuda:0", "NVIDIA H100 80GB HBM3", 80 * kGiB});
   info.sources = {{"torch.cpu_allocator", true, ""},
                   {"torch.operators", true, ""},
                   {"torch.autograd", true, ""},
@@ -341,6 +346,50 @@ void Player::optimize(int index) {
   }
 }
 
+// As if each block were rounded to 512 bytes and a quarter of the free bytes lay in fragments.
+CachingBook Player::caching(int64_t bytes) const {
+  CachingBook book;
+  book.active_bytes = book.allocated_bytes = (bytes + 511) / 512 * 512 + 64 * 512;
+  book.reserved_bytes = reserved_;
+  book.largest_free_bytes = (book.reserved_bytes - book.active_bytes) / 4 * 3;
+  book.allocator_active_bytes = book.active_bytes;
+  book.allocator_allocated_bytes = book.allocated_bytes;
+  book.allocator_reserved_bytes = book.reserved_bytes;
+  book.outside_bytes = 523 * kMiB;
+  return book;
+}
+
+void Player::put_on_card() {
+  device_.device = 1;
+  size_t mark = 0;
+  for (TimelinePoint& point : device_.timeline) {
+    for (; mark < device_.marks.size() && device_.marks[mark].time_ns < point.time_ns; ++mark) {
+      device_.marks[mark].caching = caching(device_.marks[mark].bytes);
+    }
+    const int64_t bytes = sum(point.roles);
+    reserved_ = std::max(reserved_, (bytes + kMiB) / (2 * kMiB) * 2 * kMiB + 2 * kMiB);
+    const CachingBook book = caching(bytes);
+    point.reserved_bytes = book.reserved_bytes;
+    point.active_bytes = book.active_bytes;
+    point.largest_free_bytes = book.largest_free_bytes;
+  }
+  for (; mark < device_.marks.size(); ++mark) {
+    device_.marks[mark].caching = caching(device_.marks[mark].bytes);
+  }
+  const bool is_odd = step_.index % 2 == 1;
+  for (OperatorRow& row : step_.operators) {
+    const double work = row.flops + row.elementwise_flops;
+    if (work == 0) continue;
+    if (is_odd) {
+      row.tensor_flops = 1.125 * row.flops;
+      row.device_ns = 2'000.0 * row.calls + work / 300;
+      row.dram_bytes = row.flops > 0 ? row.flops / 64 : 3 * row.elementwise_flops;
+    } else {
+      row.scalar_flops = row.elementwise_flops + 0.01 * row.flops;
+    }
+  }
+}
+
 void Player::play_step(int index) {
   sequence_ = o_.vary ? o_.sequence - jitter(o_.sequence / 4) : o_.sequence;
   step_ = {};
@@ -391,6 +440,7 @@ void Player::play_step(int index) {
   step_.micro_steps = static_cast<uint16_t>(o_.micro_steps);
   step_.tokens = static_cast<double>(tokens() * o_.micro_steps);
   step_.profiler_ns = step_.duration_ns / 100;
+  if (o_.on_card) put_on_card();
   step_.devices.push_back(std::move(device_));
   run_.steps.push_back(std::move(step_));
 }

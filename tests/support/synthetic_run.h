@@ -29,6 +29,9 @@ struct SyntheticOptions {
   bool hostile = true;           // a module whose name is an attack on HTML and on terminals
   int64_t leak_bytes = 0;        // held by the program at the end of each step, never freed
   bool keep_gradients = false;   // zeroed, not freed, between steps
+  // The blocks lie on cuda:0, an H100 whose allocator caches and whose counters are read: tensor
+  // cores, kernel time and traffic in odd steps, scalar instructions in even ones.
+  bool on_card = false;
   std::string recipe = "adamw";  // "adamw", "sgd", "sgd-momentum"
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include <fmt/format.h>
@@ -23,7 +24,9 @@ using analysis::Summary;
 constexpr size_t kLines = 60;
 constexpr size_t kWidth = 100;
 constexpr size_t kMarks = 6;
+constexpr size_t kFewestMarks = 3;  // the first, the peak, the last
 constexpr size_t kRoles = 7;
+constexpr size_t kFewestRoles = 4;
 constexpr size_t kModules = 4;
 constexpr size_t kBlocks = 3;
 constexpr size_t kWork = 4;
@@ -31,7 +34,10 @@ constexpr size_t kNotes = 6;
 constexpr size_t kRanks = 4;
 constexpr size_t kRemedies = 3;
 constexpr size_t kVerdictLines = 3;  // of its sentence
-constexpr size_t kFewest = 1;  // a list shrinks to this where the lines do not suffice
+constexpr size_t kFewest = 1;       // a list shrinks to this where the lines do not suffice
+constexpr size_t kFoldExact = 5;    // from here on what matches theory shares a line
+constexpr size_t kTightest = 7;
+constexpr size_t kAll = std::numeric_limits<size_t>::max();
 constexpr size_t kBar = 40;
 
 // One unit for a column, so that its numbers can be compared by eye.
@@ -98,8 +104,13 @@ class Text {
   std::string bar(Role role, double share) const;
   // `sure` lines, or fewer; more while there are lines to spare, under a margin as wide as `head`.
   void wrapped(const std::string& head, std::string text, size_t width, size_t sure = 1);
+  // As fit(), and the report knows that something was cut; uncut where all is asked for.
+  std::string cut(const std::string& text, size_t width);
+  std::vector<const analysis::MarkSummary*> shown_marks();
+  std::string name_of(const analysis::MarkSummary& mark) const;
   void run();
   void marks();
+  void caching();
   void alive();
   void modules();
   void blocks();
@@ -109,7 +120,9 @@ class Text {
   void verdicts();
   void unknown();
   // How much of a list is shown: less, the more the report has to say.
-  size_t at_most(size_t count) const { return std::max(kFewest, count - std::min(count, tight_)); }
+  size_t at_most(size_t count, size_t fewest = kFewest) const {
+    return o_.full ? kAll : std::max(fewest, count - std::min(count, tight_));
+  }
 
   const Summary& s_;
   const TextOptions& o_;
@@ -119,7 +132,15 @@ class Text {
   std::string out_;
   size_t spare_ = 0;
   size_t tight_ = 0;
+  bool is_cut_ = false;
 };
+
+std::string Text::cut(const std::string& text, size_t width) {
+  if (length(text) <= width) return fit(text, width);
+  if (o_.full) return text;
+  is_cut_ = true;
+  return fit(text, width);
+}
 
 std::string Text::bar(Role role, double share) const {
   const auto cells = static_cast<size_t>(std::lround(std::clamp(share, 0.0, 1.0) * kBar));
@@ -143,7 +164,7 @@ void Text::run() {
           ? ""
           : fmt::format("rank {} of {}; ", s_.rank,
                         s_.world_size ? s_.world_size : static_cast<int64_t>(s_.ranks.size()));
-  line(fit(
+  line(cut(
       fmt::format("Run: {} ({}{}; {} steps, {} in detail) {}", s_.ended, rank, s_.started,
                   format_integer(static_cast<int64_t>(s_.steps.size())), detailed, clean(command)),
       kWidth));
@@ -162,19 +183,9 @@ void Text::marks() {
   line(header + fit("other", 9, true) + fit(analysis::metric("bytes").title, 9, true) +
        fit(analysis::metric("allocator_bytes").title, 10, true) +
        fit(analysis::metric("difference").title, 11, true));
-  // With many micro-steps: the first marks, the peak and the last one.
-  const auto& all = device_->marks;
-  std::vector<const analysis::MarkSummary*> shown;
-  for (size_t i = 0; i < all.size(); ++i) {
-    const bool wanted = all[i].mark == Mark::kPeak || all[i].mark == Mark::kOom ||
-                        all[i].mark == s_.at || i + 1 == all.size();
-    if (wanted || shown.size() + 2 < kMarks) shown.push_back(&all[i]);
-  }
-  if (shown.size() > kMarks) shown.erase(shown.begin() + kMarks - 1, shown.end() - 1);
+  const auto shown = shown_marks();
   for (const auto* mark : shown) {
-    std::string name(title(mark->mark));
-    if (step_.micro_steps > 1) name += fmt::format(" {}", mark->micro_step);
-    std::string row = fit(name, 16);
+    std::string row = fit(name_of(*mark), 16);
     int64_t other = mark->bytes;
     for (const Column& column : kColumns) {
       const int64_t bytes = in_column(mark->roles, column);
@@ -185,9 +196,63 @@ void Text::marks() {
          fit(unit(mark->allocator_bytes), 10, true) +
          fit(fmt::format("{}", mark->difference), 11, true));
   }
-  if (shown.size() < all.size()) {
-    line(fmt::format("... and {} more marks", all.size() - shown.size()));
+  if (const size_t all = device_->marks.size(); shown.size() < all) {
+    is_cut_ = true;
+    line(fmt::format("... and {} more marks", all - shown.size()));
   }
+}
+
+// Of a device whose allocator caches: what it has around the blocks, by the marks.
+void Text::caching() {
+  const auto& marks = device_->marks;
+  if (std::none_of(marks.begin(), marks.end(), [](const auto& m) { return m.caching; })) return;
+  int64_t most = 0;
+  for (const auto& m : marks) most = std::max(most, m.caching ? m.caching->reserved_bytes : 0);
+  const Unit unit = unit_for(most);
+  line(bold(fit(fmt::format("Allocator, {}", unit.name), 16) + fit("requested", 11, true) +
+            fit("active", 10, true) + fit("allocated", 10, true) + fit("reserved", 10, true) +
+            fit("free", 9, true) + fit("largest", 9, true) + fit("outside", 10, true) +
+            fit("differences", 15, true)));
+  for (const auto* mark : shown_marks()) {
+    if (!mark->caching) continue;
+    const CachingBook& c = *mark->caching;
+    // With little room only the mark that is explained.
+    if (tight_ >= kMarks && !o_.full && mark->mark != s_.at) continue;
+    const auto off = [](int64_t ours, int64_t theirs) {
+      return theirs < 0 ? std::string("?") : fmt::format("{}", ours - theirs);
+    };
+    line(fit(name_of(*mark), 16) + fit(unit(mark->bytes), 11, true) +
+         fit(unit(c.active_bytes), 10, true) + fit(unit(c.allocated_bytes), 10, true) +
+         fit(unit(c.reserved_bytes), 10, true) + fit(unit(mark->cached_bytes), 9, true) +
+         fit(unit(c.largest_free_bytes), 9, true) +
+         fit(c.outside_bytes < 0 ? "?" : unit(c.outside_bytes), 10, true) +
+         fit(fmt::format("{} {} {}", off(c.active_bytes, c.allocator_active_bytes),
+                         off(c.allocated_bytes, c.allocator_allocated_bytes),
+                         off(c.reserved_bytes, c.allocator_reserved_bytes)),
+             15, true));
+  }
+}
+
+// With many micro-steps: the first marks, the peak, the mark explained and the last one.
+std::vector<const analysis::MarkSummary*> Text::shown_marks() {
+  const size_t most = at_most(kMarks, kFewestMarks);
+  const auto& all = device_->marks;
+  std::vector<const analysis::MarkSummary*> shown;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const bool wanted = all[i].mark == Mark::kPeak || all[i].mark == Mark::kOom ||
+                        all[i].mark == s_.at || i + 1 == all.size();
+    if (wanted || o_.full || shown.size() + 2 < most) shown.push_back(&all[i]);
+  }
+  if (shown.size() > most) {
+    shown.erase(shown.begin() + static_cast<std::ptrdiff_t>(most) - 1, shown.end() - 1);
+  }
+  return shown;
+}
+
+std::string Text::name_of(const analysis::MarkSummary& mark) const {
+  std::string name(title(mark.mark));
+  if (step_.micro_steps > 1) name += fmt::format(" {}", mark.micro_step);
+  return name;
 }
 
 void Text::alive() {
@@ -200,10 +265,11 @@ void Text::alive() {
   }
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return p.roles[a] > p.roles[b]; });
+  const size_t most = at_most(kRoles, kFewestRoles);
   int64_t rest = 0;
   for (size_t i = 0; i < order.size(); ++i) {
     const int64_t bytes = p.roles[order[i]];
-    if (i + 1 >= kRoles && order.size() > kRoles) {
+    if (i + 1 >= most && order.size() > most) {
       rest += bytes;
       continue;
     }
@@ -213,6 +279,7 @@ void Text::alive() {
                      fit(format_bytes(bytes), 14, true),
                      fit(percent(static_cast<double>(bytes), whole), 9, true)));
   }
+  is_cut_ = is_cut_ || rest != 0;
   if (rest != 0) line(fit("other roles", 25 + kBar + 1) + fit(format_bytes(rest), 14, true));
 }
 
@@ -230,7 +297,7 @@ void Text::modules() {
     const auto most =
         static_cast<size_t>(std::max_element(bytes.begin(), bytes.end()) - bytes.begin());
     const std::string& name = rows[i].second->name;
-    line(fit(name.empty() ? "(no module)" : clean(name), 46) +
+    line(cut(name.empty() ? "(no module)" : clean(name), 46) +
          fit(format_bytes(rows[i].first), 14, true) + "  " +
          fit(fmt::format(
                  "{} {}",
@@ -246,9 +313,9 @@ void Text::blocks() {
   for (size_t i = 0; i < std::min(device_->peak_blocks.size(), at_most(kBlocks)); ++i) {
     const auto& b = device_->peak_blocks[i];
     const std::string name = !b.name.empty() ? b.name : b.module + " " + b.op;
-    line(fit(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46) +
+    line(cut(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46) +
          fit(format_bytes(b.bytes), 14, true) + "  " +
-         fit(fmt::format("{} {} {}", title(b.role), clean(b.dtype), clean(b.shape)), 38));
+         cut(fmt::format("{} {} {}", title(b.role), clean(b.dtype), clean(b.shape)), 38));
   }
 }
 
@@ -258,11 +325,16 @@ void Text::theory() {
                                            [](const auto& row) { return row.closed_form; });
   heading(fit("Measured against theory", 25) +
           (has_closed_form ? "   by rules    deviation  closed form" : ""));
+  std::string exact;
   for (const analysis::TheoryRow& row : s_.theory) {
     const bool bytes = row.unit == "bytes";
     const auto number = [bytes](double value) {
       return bytes ? format_bytes(std::llround(value)) : format_flops(value);
     };
+    if (tight_ >= kFoldExact && row.expected && row.deviation == 0) {
+      exact += (exact.empty() ? "" : ", ") + row.title + " " + number(row.measured);
+      continue;
+    }
     std::string expected = "-";
     std::string deviation = "-";
     if (row.expected) {
@@ -284,6 +356,7 @@ void Text::theory() {
     }
     wrapped(head, clean(row.cause), has_closed_form ? 33 : 46);
   }
+  if (!exact.empty()) wrapped("exact: ", exact, kWidth - 7);
   if (has_closed_form) {
     wrapped("closed form: ", clean("of " + s_.closed_form_of), kWidth - 13);
   } else if (!s_.theory.empty()) {
@@ -303,7 +376,7 @@ void Text::flops() {
   part(f.backward, "backward");
   part(f.recompute, "recompute");
   part(f.optimizer, "optimizer");
-  heading(fit(fmt::format("FLOPs: {}{}; element-wise {}", format_flops(f.total()), parts,
+  heading(cut(fmt::format("FLOPs: {}{}; element-wise {}", format_flops(f.total()), parts,
                           format_flops(f.elementwise)),
               kWidth));
   const analysis::Utilization& u = s_.utilization;
@@ -312,6 +385,21 @@ void Text::flops() {
       u.mfu ? fmt::format("{}: MFU {:.1f} %, HFU {:.1f} % ", rate, 100 * *u.mfu, 100 * *u.hfu)
             : rate + "; MFU, HFU: ";
   wrapped(used, clean(u.cause), kWidth - length(used));
+  if (f.executed) {
+    const analysis::Executed& e = *f.executed;
+    std::string counted;
+    const auto add = [&counted](bool there, const std::string& text) {
+      if (there) counted += (counted.empty() ? "" : ", ") + text;
+    };
+    add(e.tensor_flops > 0, "tensor cores " + format_flops(e.tensor_flops));
+    add(e.scalar_flops > 0, "scalar instructions " + format_flops(e.scalar_flops));
+    add(e.device_seconds > 0, "kernels " + format_seconds(e.device_seconds));
+    add(e.dram_bytes > 0,
+        format_bytes(std::llround(e.dram_bytes)) + " read from and written to the device's memory");
+    wrapped("Executed, by hardware counters: ", counted, kWidth - 32, 2);
+  }
+  // On a processor its absence is no news.
+  if (s_.device != "cpu" || o_.full) wrapped("Roofline: ", clean(u.roofline_cause), kWidth - 10);
   std::map<std::string, double> by_module, by_operator;
   for (const analysis::OperatorRow& row : step_.operators) {
     by_module[row.module] += row.flops;
@@ -330,7 +418,7 @@ void Text::flops() {
   const auto cell = [&](const auto& rows, size_t i) {
     if (i >= rows.size()) return fit("", 49);
     const std::string& name = rows[i].first;
-    return fit(name.empty() ? "(no module)" : clean(name), 27) +
+    return cut(name.empty() ? "(no module)" : clean(name), 27) +
            fit(format_flops(rows[i].second), 13, true) +
            fit(percent(rows[i].second, f.total()), 9, true);
   };
@@ -377,10 +465,14 @@ void Text::verdicts() {
     first = false;
     // The sentence in full, then what proves it and what would help.
     const std::string head = "- " + clean(v.kind) + ": ";
-    wrapped(head, clean(v.verdict), kWidth - length(head), kVerdictLines);
+    wrapped(head, clean(v.verdict), kWidth - length(head), at_most(kVerdictLines));
     std::string text;
     for (const std::string& evidence : v.evidence) text += (text.empty() ? "" : "; ") + evidence;
-    if (!text.empty()) wrapped("    ", clean(text), kWidth - 4);
+    if (tight_ >= kTightest && !text.empty()) {
+      is_cut_ = true;
+    } else if (!text.empty()) {
+      wrapped("    ", clean(text), kWidth - 4);
+    }
     for (size_t i = 0; i < std::min(v.remedies.size(), at_most(kRemedies)); ++i) {
       const analysis::Remedy& r = v.remedies[i];
       std::string help = r.text;
@@ -399,8 +491,10 @@ void Text::unknown() {
   const size_t room = at_most(kNotes);
   const size_t shown = lines.size() > room ? room - 1 : lines.size();
   for (size_t i = 0; i < shown; ++i) wrapped("- ", clean(lines[i]), kWidth - 2);
-  if (shown < lines.size())
-    line(fmt::format("- and {} more (see --format json)", lines.size() - shown));
+  if (shown < lines.size()) {
+    is_cut_ = true;
+    line(fmt::format("- and {} more", lines.size() - shown));
+  }
 }
 
 void Text::wrapped(const std::string& head, std::string text, size_t width, size_t sure) {
@@ -409,7 +503,7 @@ void Text::wrapped(const std::string& head, std::string text, size_t width, size
   while ((sure > 1 || spare_ > 0) && length(text) > width) {
     const std::string first = fit(text, width + 1);  // ends in the ellipsis
     const size_t space = first.rfind(' ');
-    if (space == std::string::npos || space == 0) break;
+    if (space == std::string::npos || space == 0) break;  // one long word
     line(prefix + text.substr(0, space));
     text.erase(0, space + 1);
     prefix = margin;
@@ -419,7 +513,7 @@ void Text::wrapped(const std::string& head, std::string text, size_t width, size
       --spare_;
     }
   }
-  line(prefix + fit(text, width));
+  line(prefix + cut(text, width));
 }
 
 std::string Text::render() {
@@ -427,10 +521,12 @@ std::string Text::render() {
     out_.clear();
     tight_ = tight;
     spare_ = spare;
+    is_cut_ = false;
     line(bold(clean(s_.headline)));
     run();
     if (device_) {
       marks();
+      caching();
       alive();
       modules();
       blocks();
@@ -442,10 +538,16 @@ std::string Text::render() {
     unknown();
     return static_cast<size_t>(std::count(out_.begin(), out_.end(), '\n'));
   };
+  if (o_.full) {
+    draw(0, kAll);
+    return out_;
+  }
+  constexpr size_t kRoom = kLines - 1;  // for what was cut
   size_t tight = 0;
   size_t lines = draw(tight, 0);
-  while (lines > kLines && tight < kNotes) lines = draw(++tight, 0);
-  if (lines < kLines) draw(tight, kLines - lines);
+  while (lines > kRoom && tight < kTightest) lines = draw(++tight, 0);
+  if (lines < kRoom) draw(tight, kRoom - lines);
+  if (is_cut_) line("… and lists are shortened to 60 lines: --full shows all of it.");
   return out_;
 }
 

@@ -29,6 +29,7 @@ struct ReportFlags {
   std::string format;  // "": by the output's name, text without one
   std::string output;
   std::string color = "auto";
+  bool full = false;
   std::string at = "peak";
   std::string device;
   std::string model;
@@ -61,6 +62,7 @@ reports::TextOptions text_options(const ReportFlags& flags) {
                   (flags.color == "auto" && flags.output.empty() && terminal_has_color());
   // "foreground;background" in the 16 colours; 7 and 15 are light grounds.
   const std::string_view ground = environment("COLORFGBG");
+  options.full = flags.full;
   options.dark = !ground.ends_with(";7") && !ground.ends_with(";15");
   return options;
 }
@@ -134,9 +136,12 @@ void add_report_verb(CLI::App& app) {
   verb->add_option("--color", flags->color, "auto, always or never; auto obeys NO_COLOR")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->type_name("WHEN");
+  verb->add_flag("--full", flags->full,
+                 "As text: as many lines as it takes, nothing cut; default: at most 60 lines");
   verb->footer(
       "Examples:\n"
       "  torchtally report run.tally\n"
+      "  torchtally report run.tally --full | less\n"
       "  torchtally report run.tally -o report.html\n"
       "  torchtally report run.tally --step 3 --format json | jq .theory\n"
       "  torchtally report run.tally --at forward-edge --format csv > alive.csv\n"

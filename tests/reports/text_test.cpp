@@ -6,6 +6,8 @@
 
 #include <sstream>
 
+#include <fmt/format.h>
+
 #include "profiler/analysis/build.h"
 #include "reports/names.h"
 #include "reports/palette.h"
@@ -79,9 +81,77 @@ TEST(TextReport, NeverMoreThan60LinesOf100Columns) {
     const auto out = lines(render(crowded(), {.color = color, .dark = true}));
     EXPECT_LE(out.size(), 60u);
     EXPECT_GE(out.size(), 50u);
+    EXPECT_EQ(out.back(), "… and lists are shortened to 60 lines: --full shows all of it.");
     for (size_t i = 1; i < out.size() && !color; ++i) EXPECT_LE(length(out[i]), 100u) << out[i];
   }
   EXPECT_LE(lines(render(test::make_synthetic_run().as_recorded())).size(), 60u);
+}
+
+// All that a report can have at once: a device whose allocator caches, counters, ranks, verdicts
+// with evidence and remedies, and every list longer than its room.
+TEST(TextReport, EverySectionHasItsPlaceIn60Lines) {
+  test::SyntheticOptions options;
+  options.on_card = true;
+  options.micro_steps = 8;
+  analysis::Summary s = analysis::build_summary(test::make_synthetic_run(options).as_recorded());
+  analysis::MarkSummary oom = s.device_step()->peak;
+  oom.mark = Mark::kOom;
+  s.steps[s.shown].devices[0].marks.push_back(oom);
+  s.verdicts.clear();
+  for (const char* kind : {"oom", "checkpointing", "accumulation", "leak", "rank_imbalance"}) {
+    const std::string words = std::string(kind) + std::string(40, ' ') + "word";
+    s.verdicts.push_back({kind, words + words + words + words, {words, words, words}, 1 << 20,
+                          {{words + words, 1 << 20, "a cost"}, {words, 5, ""}, {words, 3, ""}}});
+  }
+  for (int rank = 0; rank < 9; ++rank) {
+    s.ranks.push_back({rank, "r.tally", "clean", 3, "cuda:0", 1000 + rank, 1, {}, 0.1, 1e9});
+  }
+  for (int i = 0; i < 30; ++i) s.notes.push_back(std::string(150, 'n'));
+  const auto out = lines(render_text(s));
+  EXPECT_LE(out.size(), 60u);
+  const std::string text = render_text(s);
+  for (const char* section :
+       {"Books of step", "Allocator, MiB", "Alive at the peak", "Largest of", "Largest blocks",
+        "Measured against theory", "FLOPs: ", "Executed, by hardware counters: ", "Roofline: ",
+        "Peaks of 9 ranks", "Verdicts", "- oom: ", "- rank_imbalance: ",
+        "What this report does not know"}) {
+    EXPECT_THAT(text, HasSubstr(section));
+  }
+
+  // Nothing that explains is lost: --full has each word.
+  const auto full = render_text(s, {.full = true});
+  EXPECT_THAT(full, Not(HasSubstr("…")));
+  EXPECT_THAT(full, Not(HasSubstr(" more marks")));
+  EXPECT_THAT(full, HasSubstr("rank 8 "));
+  for (const auto& row : s.theory) {
+    if (row.cause.find(' ') == std::string::npos) continue;
+    const std::string first = row.cause.substr(0, row.cause.find(' '));
+    EXPECT_THAT(full, HasSubstr(first));
+  }
+  size_t notes = 0;
+  for (const std::string& line : lines(full)) notes += line == "- " + std::string(150, 'n');
+  EXPECT_EQ(notes, 30u);
+}
+
+TEST(TextReport, SaysWhatTheCachingAllocatorHas) {
+  test::SyntheticOptions options;
+  options.on_card = true;
+  const analysis::Summary s =
+      analysis::build_summary(test::make_synthetic_run(options).as_recorded());
+  ASSERT_EQ(s.device, "cuda:0");
+  const analysis::MarkSummary& peak = s.device_step()->peak;
+  const auto mib = [](int64_t bytes) {
+    return fmt::format("{:.2f}", static_cast<double>(bytes) / (1 << 20));
+  };
+  const std::string row = fmt::format(
+      "{:16}{:>11}{:>10}{:>10}{:>10}{:>9}{:>9}{:>10}{:>15}", "peak", mib(peak.bytes),
+      mib(peak.caching->active_bytes), mib(peak.caching->allocated_bytes),
+      mib(peak.caching->reserved_bytes), mib(peak.cached_bytes),
+      mib(peak.caching->largest_free_bytes), "523.00", "0 0 0");
+  EXPECT_THAT(lines(render_text(s)), testing::Contains(row));
+  EXPECT_THAT(render_text(s),
+              HasSubstr("Executed, by hardware counters: tensor cores 403 MFLOP, kernels "));
+  EXPECT_THAT(render_text(s), HasSubstr("Roofline: executed FLOPs over the bytes of the device's "));
 }
 
 TEST(TextReport, ManyMarksAreFoldedButThePeakAndTheEndStay) {

@@ -24,12 +24,13 @@ using analysis::Comparison;
 using analysis::format_amount;
 using Json = nlohmann::ordered_json;
 
-std::string percent(const Change& row) {
-  if (row.change() == 0) return "0 %";
-  if (row.values.front() == 0) return "new";
-  if (row.values.back() == 0) return "gone";
-  return fmt::format("{:+.1f} %", 100 * row.change() / row.values.front());
+std::string percent(double from, double to) {
+  if (from == to) return "0 %";
+  if (from == 0) return "new";
+  if (to == 0) return "gone";
+  return fmt::format("{:+.1f} %", 100 * (to - from) / from);
 }
+std::string percent(const Change& row) { return percent(row.values.front(), row.values.back()); }
 
 std::string title_of(const Change& row, const char* without) {
   return row.title.empty() ? without : clean(row.title);
@@ -115,16 +116,28 @@ std::string html_table(const Comparison& c, const char* id, const char* title, c
     out += fmt::format("<th scope=\"col\" class=\"num\">{}</th>",
                        i < 26 ? std::string(1, static_cast<char>('A' + i)) : fmt::format("{}", i));
   }
-  out += "<th scope=\"col\" class=\"num\">change</th><th scope=\"col\" class=\"num\">in %</th>";
+  const std::string last =
+      c.runs.size() > 2 && c.runs.size() <= 26
+          ? fmt::format(", A to {}", static_cast<char>('A' + c.runs.size() - 1))
+          : "";
+  out += fmt::format(
+      "<th scope=\"col\" class=\"num\">change{}</th><th scope=\"col\" class=\"num\">in %</th>",
+      last);
   if (most > 0) out += "<th scope=\"col\"><span class=\"hidden\">change as a bar</span></th>";
   out += "</tr></thead><tbody>";
   for (size_t i = 0; i < std::min(rows.size(), most_rows); ++i) {
     const Change& row = rows[i];
     out += fmt::format("<tr><th scope=\"row\">{}<bdi>{}</bdi></th>",
                        with_swatches ? swatch(row) : "", escaped(title_of(row, without)));
-    for (const double value : row.values) {
-      out += fmt::format("<td class=\"num\" title=\"{}\">{}</td>", raw(value, row.unit),
+    for (size_t k = 0; k < row.values.size(); ++k) {
+      const double value = row.values[k];
+      out += fmt::format("<td class=\"num\" title=\"{}\">{}", raw(value, row.unit),
                          format_amount(value, row.unit));
+      // Of the runs between the first and the last, whose change has columns of its own.
+      if (k > 0 && k + 1 < row.values.size()) {
+        out += fmt::format("<small>{}</small>", percent(row.values.front(), value));
+      }
+      out += "</td>";
     }
     const char* tone = row.change() > 0 ? "grew" : row.change() < 0 ? "shrank" : "same";
     out += fmt::format("<td class=\"num {}\" title=\"{}\">{}</td><td class=\"num\">{}</td>", tone,

@@ -60,5 +60,34 @@ TEST(CompareReport, HtmlIsOneFileThatLoadsNothingAndRunsNothing) {
   EXPECT_THAT(out, HasSubstr("--light:#18a47f"));
 }
 
+TEST(CompareReport, MoreThanTwoStandSideBySide) {
+  std::vector<analysis::Summary> runs;
+  for (const int64_t batch : {2, 3, 4}) {
+    test::SyntheticOptions options;
+    options.batch = batch;
+    runs.push_back(analysis::build_summary(test::make_synthetic_run(options).as_recorded()));
+    runs.back().recording = "batch" + std::to_string(batch) + ".tally";
+  }
+  // What only the run between has is seen as well.
+  runs[1].steps[runs[1].shown].devices[0].peak_blocks[0].module = "only.here";
+  const analysis::Comparison c = analysis::compare(runs);
+  const auto json = nlohmann::json::parse(render_compare_json(c));
+  ASSERT_EQ(json["totals"][0]["values"].size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(json["totals"][0]["values"][i], runs[i].device_step()->peak.bytes);
+  }
+  const std::string page = render_compare_html(c);
+  for (const char* head : {">A</th>", ">B</th>", ">C</th>", ">change, A to C</th>"}) {
+    EXPECT_THAT(page, HasSubstr(head));
+  }
+  for (const auto& run : runs) EXPECT_THAT(page, HasSubstr(run.recording));
+  EXPECT_THAT(page, HasSubstr(">only.here</bdi>"));
+  EXPECT_THAT(page, HasSubstr("<small>new</small>"));
+  EXPECT_THAT(page, HasSubstr("<small>+"));
+  const std::string text = render_compare_text(c);
+  EXPECT_THAT(text, HasSubstr("\nfrom  batch2.tally, step 1, cpu\n      batch3.tally, step 1, cpu\n"
+                              "to    batch4.tally, step 1, cpu\n"));
+}
+
 }  // namespace
 }  // namespace tally::reports

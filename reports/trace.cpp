@@ -59,6 +59,7 @@ class Trace {
   void names();
   void step(const StepSummary& step);
   void counters(const DeviceStep& device, const RoleBytes& roles, int64_t at);
+  void caching(const DeviceStep& device, const TimelinePoint& point, int64_t at);
   void operators(const DeviceStep& device, int64_t begin, int64_t end);
 
   const Summary& s_;
@@ -95,6 +96,19 @@ void Trace::counters(const DeviceStep& device, const RoleBytes& roles, int64_t a
          {"pid", process()},
          {"name", "bytes alive, " + device.device},
          {"args", std::move(bytes)}},
+        at);
+}
+
+// What a caching allocator has around the blocks; a track of its own, for it is in no sum of roles.
+void Trace::caching(const DeviceStep& device, const TimelinePoint& point, int64_t at) {
+  timed({{"ph", "C"},
+         {"pid", process()},
+         {"name", "caching allocator, " + device.device},
+         {"args",
+          {{"active", point.active_bytes},
+           {"largest free block", point.largest_free_bytes},
+           {"other free bytes",
+            point.reserved_bytes - point.active_bytes - point.largest_free_bytes}}}},
         at);
 }
 
@@ -145,6 +159,7 @@ void Trace::step(const StepSummary& step) {
     }
     for (const TimelinePoint& point : device.timeline) {
       counters(device, point.roles, begin + nanoseconds(point.seconds));
+      if (point.reserved_bytes > 0) caching(device, point, begin + nanoseconds(point.seconds));
     }
   }
   if (main) operators(*main, begin, end);

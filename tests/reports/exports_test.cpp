@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <map>
+#include <set>
 #include <nlohmann/json.hpp>
 
 #include "profiler/analysis/build.h"
@@ -59,6 +60,59 @@ TEST(ChromeTrace, EveryEventHasWhatItsKindNeeds) {
   EXPECT_EQ(trace["displayTimeUnit"], "ms");
 }
 
+// The Trace Event Format as its document and Perfetto's importer have it: numbers where numbers are
+// wanted, each counter with the same series at every event, threads that are named before they are
+// used, instants with a scope, times that do not go back within a counter.
+TEST(ChromeTrace, IsStrictlyInTheDocumentedFormat) {
+  test::SyntheticOptions options;
+  options.on_card = true;
+  options.micro_steps = 2;
+  const Summary s = analysis::build_summary(test::make_synthetic_run(options).as_recorded());
+  const std::string text = render_chrome_trace(s);
+  const json trace = json::parse(text);
+  EXPECT_THAT(std::set<std::string>({"traceEvents", "otherData", "displayTimeUnit"}),
+              testing::IsSupersetOf([&] {
+                std::set<std::string> keys;
+                for (const auto& [key, value] : trace.items()) keys.insert(key);
+                return keys;
+              }()));
+  std::map<std::string, std::set<std::string>> series;
+  std::map<std::string, double> last;
+  std::set<int> threads;
+  for (const json& e : trace["traceEvents"]) {
+    const std::string kind = e["ph"];
+    std::set<std::string> allowed{"ph", "pid", "tid", "name", "args"};
+    if (kind != "M") allowed.insert("ts");
+    if (kind == "X") allowed.insert("dur");
+    if (kind == "i") allowed.insert("s");
+    for (const auto& [key, value] : e.items()) EXPECT_TRUE(allowed.contains(key)) << e;
+    if (kind == "M") {
+      EXPECT_TRUE(e["name"] == "process_name" || e["name"] == "thread_name") << e;
+      EXPECT_EQ(e["args"].size(), 1u);
+      EXPECT_TRUE(e["args"]["name"].is_string());
+      threads.insert(e["tid"].get<int>());
+      continue;
+    }
+    EXPECT_TRUE(e["ts"].is_number_float()) << e;
+    if (kind == "C") {
+      const std::string name = e["name"];
+      EXPECT_GE(e["ts"].get<double>(), last[name]);
+      last[name] = e["ts"];
+      std::set<std::string> names;
+      for (const auto& [key, value] : e["args"].items()) {
+        EXPECT_TRUE(value.is_number_integer() && value >= 0) << e;
+        names.insert(key);
+      }
+      if (series[name].empty()) series[name] = names;
+      EXPECT_EQ(names, series[name]) << "a series that comes and goes has gaps";
+    } else {
+      EXPECT_TRUE(kind == "X" || kind == "i") << e;
+      EXPECT_TRUE(threads.contains(e["tid"].get<int>())) << e;
+    }
+  }
+  EXPECT_EQ(series.size(), 2u);
+}
+
 TEST(ChromeTrace, SlicesOfATrackDoNotOverlapAndStayInTheirStep) {
   const Summary s = summary(2);
   const json trace = json::parse(render_chrome_trace(s));
@@ -92,6 +146,32 @@ TEST(ChromeTrace, CountersAddUpToTheBooks) {
     highest = std::max(highest, bytes);
   }
   EXPECT_EQ(highest, s.device_step()->peak.bytes);
+}
+
+TEST(ChromeTrace, ACachingAllocatorHasATrackThatAddsUpToWhatItReserved) {
+  test::SyntheticOptions options;
+  options.on_card = true;
+  const Summary s = analysis::build_summary(test::make_synthetic_run(options).as_recorded());
+  const json trace = json::parse(render_chrome_trace(s));
+  int64_t most = 0;
+  size_t events = 0;
+  for (const json& e : trace["traceEvents"]) {
+    if (e["name"] != "caching allocator, cuda:0") continue;
+    ++events;
+    int64_t bytes = 0;
+    for (const auto& [what, value] : e["args"].items()) bytes += value.get<int64_t>();
+    most = std::max(most, bytes);
+  }
+  int64_t reserved = 0;
+  size_t points = 0;
+  for (const auto& step : s.steps) {
+    for (const auto& point : step.devices[0].timeline) {
+      ++points;
+      reserved = std::max(reserved, point.reserved_bytes);
+    }
+  }
+  EXPECT_EQ(most, reserved);
+  EXPECT_EQ(events, points);
 }
 
 TEST(ChromeTrace, StandsBesideAnotherOnItsClock) {

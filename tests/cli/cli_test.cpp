@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "profiler/core/words.h"
 #include "tests/support/synthetic_run.h"
 #include "tests/support/temporary_folder.h"
 
@@ -256,18 +257,143 @@ TEST_F(Cli, WrongUseIsOneSentence) {
                   good_ + " has no step 9: it holds 4 steps, 0 to 3");
 }
 
+// Each verb that reads a recording, each kind of bad one: the sentence that says which, exit code 2,
+// nothing on stdout, no output file and no part of one, and a good neighbour makes no difference.
 TEST_F(Cli, BadFilesAreOneSentence) {
   const std::string x = folder_ / "x.tally";
-  expect_sentence({"report", x}, x + " does not exist");
-  expect_sentence({"info", x}, x + " does not exist");
-  expect_sentence({"report", folder_.path()}, folder_.path() + " is a folder, not a recording");
-  test::write_bytes(x, "");
-  expect_sentence({"report", x}, x + " is empty: nothing was recorded in it");
-  test::write_bytes(x, "no recording");
-  expect_sentence({"report", x}, x + " is not a recording: no SQLite file");
   const std::string whole = test::read_bytes(good_);
-  test::write_bytes(x, whole.substr(0, whole.size() / 2));
-  expect_sentence({"report", x}, x + " is damaged: database disk image is malformed");
+  std::string corrupt = whole;
+  for (size_t i = 4096; i + 200 < corrupt.size(); i += 4096) corrupt.replace(i, 200, 200, '\x5a');
+  std::string newer = whole;
+  newer.replace(60, 4, std::string("\0\0\0\x63", 4));  // user_version, big-endian
+  std::string foreign = whole;
+  foreign.replace(68, 4, "Anki");  // application_id
+  struct Bad {
+    std::string bytes, sentence;
+    bool is_start = false;
+  };
+  const std::vector<Bad> kinds{
+      {"", " is empty: nothing was recorded in it"},
+      {"no recording", " is not a recording: no SQLite file"},
+      {std::string(1 << 16, '\xff'), " is not a recording: no SQLite file"},
+      {foreign, " is not a recording: a SQLite file of another program"},
+      {newer,
+       " was written by a newer torchtally: schema version 99, this one reads up to 3; update "
+       "torchtally"},
+      {whole.substr(0, whole.size() / 2), " is damaged: database disk image is malformed"},
+      {whole.substr(0, 100), " is damaged: ", true},
+      {corrupt, " is damaged: ", true},
+  };
+  const std::string output = folder_ / "out";
+  const std::vector<std::vector<std::string>> verbs{
+      {"info", x},
+      {"report", x, "-o", output},
+      {"report", x, "--format", "html", "-o", output},
+      {"report", good_, x, "--format", "json", "-o", output},
+      {"export", x, "--format", "chrome-trace", "-o", output},
+      {"export", x, "--format", "snapshot", "-o", output},
+      {"compare", x, good_, "-o", output},
+      {"compare", good_, x, "--format", "html", "-o", output},
+  };
+  for (const Bad& kind : kinds) {
+    test::write_bytes(x, kind.bytes);
+    for (const auto& verb : verbs) {
+      SCOPED_TRACE(verb[0] + kind.sentence);
+      const Outcome outcome = torchtally(verb);
+      EXPECT_EQ(outcome.code, 2);
+      EXPECT_EQ(outcome.out, "");
+      const std::string start = "torchtally: " + x + kind.sentence;
+      if (kind.is_start) {
+        EXPECT_THAT(outcome.err, StartsWith(start));
+        EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1);
+      } else {
+        EXPECT_EQ(outcome.err, start + "\n");
+      }
+      for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+        EXPECT_FALSE(entry.path().filename().string().starts_with("out")) << entry.path();
+      }
+    }
+  }
+  std::filesystem::remove(x);
+  for (const char* verb : {"info", "report"}) expect_sentence({verb, x}, x + " does not exist");
+  expect_sentence({"report", folder_.path()}, folder_.path() + " is a folder, not a recording");
+}
+
+// A recording of the CPU and a card, with an OOM: each format shows what was asked for.
+TEST_F(Cli, EveryFormatExplainsWhatIsAskedFor) {
+  test::SyntheticRun run = test::make_synthetic_run();
+  run.info.rank = 3;
+  run.info.devices.push_back({"cuda:0", "a card", int64_t{1} << 30});
+  for (StepBooks& step : run.steps) {
+    DeviceBooks card = step.devices[0];
+    card.device = 1;
+    for (MarkBook& mark : card.marks) {
+      mark.roles[static_cast<size_t>(Role::kWorkspace)] += 8 << 20;
+      mark.bytes = mark.allocator_bytes = mark.bytes + (8 << 20);
+      mark.cells.push_back({Role::kWorkspace, run.strings->intern(""), 8 << 20, 1});
+    }
+    MarkBook oom = card.marks[2];
+    oom.mark = Mark::kOom;
+    oom.wanted_bytes = 1 << 20;
+    oom.limit_bytes = 1 << 30;
+    card.marks.push_back(oom);
+    step.devices.push_back(std::move(card));
+  }
+  const std::string path = folder_ / "card.tally";
+  test::write_recording(run, path);
+  const std::vector<std::pair<std::string, Mark>> marks{{"peak", Mark::kPeak},
+                                                        {"forward-edge", Mark::kForwardEdge},
+                                                        {"end", Mark::kEnd},
+                                                        {"oom", Mark::kOom}};
+  for (const auto& [flag, mark] : marks) {
+    const std::vector<std::string> asked{"report", path, "--at",   flag,  "--device",
+                                         "cuda:0", "--rank", "3", "--step", "2", "--format"};
+    const auto of_format = [&](const std::string& format) {
+      std::vector<std::string> arguments = asked;
+      arguments.push_back(format);
+      const Outcome outcome = torchtally(arguments);
+      EXPECT_EQ(outcome.code, 0) << outcome.err;
+      return outcome.out;
+    };
+    SCOPED_TRACE(flag);
+    const std::string title(tally::title(mark));
+    const std::string text = of_format("text");
+    EXPECT_THAT(text, HasSubstr("Alive at the " + title + ": "));
+    EXPECT_THAT(text, HasSubstr("Books of step 2 on cuda:0"));
+    EXPECT_THAT(text, HasSubstr("rank 3"));
+    const json summary = json::parse(of_format("json"));
+    EXPECT_EQ(summary["at"]["name"], key(mark));
+    EXPECT_EQ(summary["device"], "cuda:0");
+    EXPECT_EQ(summary["shown"], 2);
+    EXPECT_EQ(summary["run"]["rank"], 3);
+    const std::string csv = of_format("csv");
+    EXPECT_THAT(csv, HasSubstr("\n3,2,cuda:0," + std::string(key(mark)) + ",0,workspace,"));
+    EXPECT_THAT(csv, testing::Not(HasSubstr(",cpu,")));
+    const std::string page = of_format("html");
+    EXPECT_THAT(page, HasSubstr("\"at\":{\"kind\":\"" + std::string(key(mark)) + "\""));
+    EXPECT_THAT(page, HasSubstr("\"device\":\"cuda:0\""));
+    EXPECT_THAT(page, HasSubstr("\"shown\":2"));
+  }
+  // Where there is no such mark or device, no format writes anything.
+  for (const char* format : {"text", "json", "csv", "html"}) {
+    expect_sentence({"report", path, "--device", "cpu", "--at", "oom", "--format", format, "-o",
+                     folder_ / "out"},
+                    "step 1 of " + path +
+                        " has no mark 'oom'; its marks are start, forward_edge, peak, "
+                        "backward_end, end: no allocation failed in it, and the budget was not "
+                        "crossed");
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "out"));
+  }
+}
+
+TEST_F(Cli, FullCutsNothing) {
+  const std::string brief = torchtally({"report", good_}).out;
+  const std::string full = torchtally({"report", good_, "--full"}).out;
+  EXPECT_LE(std::count(brief.begin(), brief.end(), '\n'), 60);
+  EXPECT_THAT(brief, testing::EndsWith(
+                         "… and lists are shortened to 60 lines: --full shows all of it.\n"));
+  EXPECT_THAT(full, testing::Not(HasSubstr("…")));
+  EXPECT_GT(full.size(), brief.size());
 }
 
 TEST_F(Cli, NothingIsHalfWritten) {

@@ -94,7 +94,9 @@ class Packer {
   bool marks_left_out_ = false;
   Columns columns_;
   Table timelines_{"timeline", {"step", "device", "points"}};
-  Table points_{"point", {"us", "phase", "micro_step", "module", "op", "changes"}};
+  Table points_{"point",
+                {"us", "phase", "micro_step", "module", "op", "changes", "reserved", "active",
+                 "largest_free"}};
   Table changes_{"change", {"role", "bytes"}};
 };
 
@@ -177,7 +179,10 @@ void Packer::pack_marks() {
   });
   Table marks("mark", {"step", "device", "kind", "micro_step", "us", "bytes", "allocator",
                        "difference", "saved", "saved_parameters", "saved_numbers", "expected_saved",
-                       "phase", "module", "op"});
+                       "phase", "module", "op", "wanted", "limit"});
+  Table caching("caching", {"mark", "reserved", "active", "allocated", "largest_free",
+                            "allocator_reserved", "allocator_active", "allocator_allocated",
+                            "outside", "exact"});
   Table cells("cell", {"mark", "role", "module", "bytes", "blocks"});
   std::array<std::vector<double>, kRoleCount> roles;
   for (const Entry& entry : entries) {
@@ -187,10 +192,16 @@ void Packer::pack_marks() {
         cells.add(marks.size(), cell.role, id(cell.module), cell.bytes, cell.blocks);
       }
     }
+    if (m.caching) {
+      const CachingBook& c = *m.caching;
+      caching.add(marks.size(), c.reserved_bytes, c.active_bytes, c.allocated_bytes,
+                  c.largest_free_bytes, c.allocator_reserved_bytes, c.allocator_active_bytes,
+                  c.allocator_allocated_bytes, c.outside_bytes, c.is_exact);
+    }
     marks.add(entry.step, id(entry.device->device), m.mark, m.micro_step, microseconds(m.seconds),
               m.bytes, m.allocator_bytes, m.difference, m.saved_bytes, m.saved_parameter_bytes,
               m.saved_number_bytes, m.expected_saved_bytes.value_or(-1), m.phase, id(m.module),
-              id(m.op));
+              id(m.op), m.wanted_bytes, m.limit_bytes);
     for (size_t role = 0; role < kRoleCount; ++role) {
       roles[role].push_back(static_cast<double>(m.roles[role]));
     }
@@ -202,6 +213,7 @@ void Packer::pack_marks() {
     columns_.add(fmt::format("mark.role{}", role), values);
   }
   cells.move_to(&columns_);
+  caching.move_to(&columns_);
 }
 
 // A point says what changed since the one before it.
@@ -218,7 +230,8 @@ void Packer::pack_timeline(size_t step, size_t device, const DeviceStep& books) 
     }
     before = point.roles;
     const int64_t now = microseconds(point.seconds);
-    points_.add(now - last, point.phase, point.micro_step, id(point.module), id(point.op), changes);
+    points_.add(now - last, point.phase, point.micro_step, id(point.module), id(point.op), changes,
+                point.reserved_bytes, point.active_bytes, point.largest_free_bytes);
     last = now;
   }
 }
@@ -226,7 +239,7 @@ void Packer::pack_timeline(size_t step, size_t device, const DeviceStep& books) 
 void Packer::pack_detail() {
   Table spans("span", {"step", "phase", "micro_step", "begin", "end"});
   Table operators("operator", {"step", "phase", "module", "op", "calls", "flops", "torch",
-                               "elementwise", "ns"});
+                               "elementwise", "ns", "tensor", "scalar", "device_ns", "dram"});
   Table blocks("block", {"step", "device", "bytes", "count", "role", "saved", "phase", "module",
                          "op", "name", "dtype", "shape", "source", "age_us"});
   for (size_t i = 0; i < s_.steps.size(); ++i) {
@@ -236,8 +249,11 @@ void Packer::pack_detail() {
       spans.add(i, span.phase, span.micro_step, microseconds(span.begin), microseconds(span.end));
     }
     for (const analysis::OperatorRow& row : step.operators) {
+      const analysis::Executed counted = row.executed.value_or(analysis::Executed{});
       operators.add(i, row.phase, id(row.module), id(row.op), row.calls, row.flops, row.torch_flops,
-                    row.elementwise_flops, std::llround(row.seconds * 1e9));
+                    row.elementwise_flops, std::llround(row.seconds * 1e9), counted.tensor_flops,
+                    counted.scalar_flops, std::llround(counted.device_seconds * 1e9),
+                    counted.dram_bytes);
     }
     for (const DeviceStep& device : step.devices) {
       const uint32_t name = id(device.device);
@@ -307,6 +323,13 @@ Json Packer::meta() const {
   }
   const auto maybe = [](const std::optional<double>& v) { return v ? Json(*v) : Json(); };
   const analysis::Utilization& u = s_.utilization;
+  Json roofline = Json::array();
+  for (const analysis::RooflinePoint& point : u.roofline) {
+    roofline.push_back({{"op", point.op},
+                        {"flops", point.flops},
+                        {"bytes", point.dram_bytes},
+                        {"seconds", point.device_seconds}});
+  }
   const analysis::MarkSummary* explained = s_.mark();
   const analysis::Overhead& o = s_.overhead;
   return {{"version", kPageDataVersion},
@@ -349,6 +372,7 @@ Json Packer::meta() const {
             {"mfu", maybe(u.mfu)},
             {"hfu", maybe(u.hfu)},
             {"cause", u.cause},
+            {"roofline", std::move(roofline)},
             {"roofline_cause", u.roofline_cause}}},
           {"marks_left_out", marks_left_out_},
           {"theory", theory},

@@ -21,11 +21,13 @@ set(tally_web_files
   src/data/layout.ts
   src/data/run.ts
   src/data/types.ts
+  src/executed.tsx
   src/flops.tsx
   src/format.ts
   src/main.tsx
   src/pyramid.ts
   src/ranks.tsx
+  src/roofline.tsx
   src/styles/alive.css
   src/styles/base.css
   src/styles/phone.css

@@ -3,6 +3,7 @@
 // Summary as NAME.json beside all but the long one. Most come from synthetic runs through the real
 // analysis; what a CPU run never shows (several devices, recomputation, broken books) is made by
 // hand.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include "reports/compare.h"
 #include "reports/html.h"
 #include "reports/json.h"
+#include "reports/memory_snapshot.h"
 #include "reports/write_file.h"
 #include "tests/support/synthetic_run.h"
 
@@ -93,26 +95,30 @@ Summary everything() {
   for (analysis::StepSummary& step : summary.steps) {
     analysis::DeviceStep card = step.devices.front();
     card.device = "cuda:0";
-    const auto add = [](RoleBytes& roles, Role role, int64_t bytes) {
-      roles[static_cast<size_t>(role)] += bytes;
-    };
     const auto change = [&](RoleBytes& roles) {
-      add(roles, Role::kUnattributed, int64_t{150} << 20);
-      add(roles, Role::kRounding, 78'668);
-      add(roles, Role::kCached, int64_t{700} << 20);
-      add(roles, Role::kOutsideAllocator, int64_t{523} << 20);
+      roles[static_cast<size_t>(Role::kUnattributed)] += int64_t{150} << 20;
     };
     for (analysis::MarkSummary& mark : card.marks) {
       change(mark.roles);
       mark.bytes = sum(mark.roles);
       mark.allocator_bytes = mark.bytes - 512;
       mark.difference = 512;
+      CachingBook& caching = mark.caching.emplace();
+      caching.active_bytes = caching.allocated_bytes = mark.bytes + 78'668;
+      caching.reserved_bytes = caching.active_bytes + (int64_t{700} << 20);
+      caching.largest_free_bytes = int64_t{12} << 20;
+      caching.allocator_active_bytes = caching.active_bytes;
+      caching.allocator_reserved_bytes = caching.reserved_bytes - (2 << 20);
+      caching.is_exact = false;
     }
     for (analysis::MarkSummary& mark : card.marks) {
       if (mark.mark == Mark::kPeak) card.peak = mark;
     }
     for (analysis::TimelinePoint& point : card.timeline) {
       change(point.roles);
+      point.active_bytes = sum(point.roles) + 78'668;
+      point.reserved_bytes = std::max(int64_t{3} << 30, point.active_bytes);
+      point.largest_free_bytes = int64_t{12} << 20;
     }
     card.largest_difference = 512;
     analysis::MarkSummary oom = card.peak;
@@ -174,6 +180,13 @@ Summary everything() {
   return summary;
 }
 
+// A run on a card whose hardware counters were read.
+Summary card() {
+  SyntheticOptions options;
+  options.on_card = true;
+  return summary_of(options);
+}
+
 // Four ranks, of which one has twice the batch.
 analysis::RankedSummaries ranks() {
   std::vector<recording::Run> runs;
@@ -228,6 +241,9 @@ int main(int argc, char** argv) {
     write(folder, "accumulation", accumulation());
     write(folder, "leak", leak());
     write(folder, "everything", everything());
+    write(folder, "card", card());
+    tally::reports::write_file(folder + "/card.pickle",
+                               tally::reports::render_memory_snapshot(card()));
     write(folder, "bare", bare());
     const auto ranked = ranks();
     tally::reports::write_file(folder + "/ranks.html",
@@ -239,6 +255,9 @@ int main(int argc, char** argv) {
     tally::reports::write_file(folder + "/compare.html",
                                tally::reports::render_compare_html(tally::analysis::compare(
                                    {ranked.summaries[0], ranked.summaries[2]})));
+    tally::reports::write_file(
+        folder + "/compare4.html",
+        tally::reports::render_compare_html(tally::analysis::compare(ranked.summaries)));
     write(folder, "long", long_run());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "render_pages: %s\n", error.what());

@@ -11,7 +11,7 @@ import { Theory } from './theory/theory';
 import { TimelineSection } from './timeline/timeline';
 import { RankTable } from './ranks';
 import { Trend } from './trend';
-import { Choice, PageContext, Section, usePage, useTheme, type Theme } from './ui';
+import { Choice, PageContext, Section, usePage, usePrinting, useTheme, type Theme } from './ui';
 import { Unknown } from './unknown';
 import { Verdicts } from './verdicts';
 
@@ -31,7 +31,8 @@ interface AppProps {
   onRank: (rank: number) => void;
 }
 export function App({ run, ranks, onRank }: AppProps) {
-  const [theme, setTheme] = useTheme(run);
+  const printing = usePrinting();
+  const [theme, setTheme] = useTheme(run, printing);
   const { shown } = run.meta;
   const devices = useMemo(() => run.devicesOf(shown), [run]);
   const [device, setDevice] = useState(run.meta.device || (devices[0] ?? ''));
@@ -41,7 +42,7 @@ export function App({ run, ranks, onRank }: AppProps) {
     microStep: run.meta.at.micro_step,
   });
   const rest = useLater();
-  const page = useMemo(() => ({ run, theme }), [run, theme]);
+  const page = useMemo(() => ({ run, theme, printing }), [run, theme, printing]);
 
   const step = run.step(position, device);
   const explained = run.step(shown, device);

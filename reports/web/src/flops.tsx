@@ -2,9 +2,11 @@
 // FLOPs of a step: by module and by operator, split by phase; other counts beside ours.
 import { useMemo, useState } from 'preact/hooks';
 import type { Run } from './data/run';
-import type { OperatorRow, StepView } from './data/types';
+import type { Executed, OperatorRow, StepView } from './data/types';
+import { addExecuted, Counted, ExecutedCells, ExecutedHeads, isCounted, nothing } from './executed';
 import { clean, duration, fix, flop, flopRate, human, percent, signedPercent } from './format';
 import { ofTheory } from './theory/theory';
+import { Roofline } from './roofline';
 import { Choice, ModuleName, Name, Section, usePage } from './ui';
 
 /** The phases that work is booked to; the others count as forward. */
@@ -17,6 +19,7 @@ interface Work {
   elementwise: number;
   calls: number;
   ns: number;
+  executed: Executed;
 }
 
 /** "h.3.mlp.c_fc" -> "h.*.mlp.c_fc"; a name that is a number, as in a Sequential, stays. */
@@ -29,7 +32,7 @@ function sumBy(run: Run, rows: OperatorRow[], key: (row: OperatorRow) => string)
     const name = key(row);
     let group = groups.get(name);
     if (!group) {
-      group = { name, phases: [0, 0, 0, 0], flops: 0, elementwise: 0, calls: 0, ns: 0 };
+      group = { name, phases: [0, 0, 0, 0], flops: 0, elementwise: 0, calls: 0, ns: 0, executed: nothing() };
       groups.set(name, group);
     }
     const phase = PHASES.indexOf(run.meta.phases[row.phase].key as (typeof PHASES)[number]);
@@ -38,6 +41,7 @@ function sumBy(run: Run, rows: OperatorRow[], key: (row: OperatorRow) => string)
     group.elementwise += row.elementwise;
     group.calls += row.calls;
     group.ns += row.ns;
+    addExecuted(group.executed, row.executed);
   }
   return [...groups.values()].sort(
     (a, b) => b.flops - a.flops || b.elementwise - a.elementwise || b.ns - a.ns,
@@ -45,18 +49,21 @@ function sumBy(run: Run, rows: OperatorRow[], key: (row: OperatorRow) => string)
 }
 
 export function FlopsSection({ step }: { step: StepView }) {
+  const { run } = usePage();
   const { flops } = step;
   return (
     <Section id="flops" title="FLOPs" take={<Takeaway step={step} />}>
-      <div class="two">
+      <div class={step.operators.some((row) => isCounted(row.executed)) ? 'two stacked' : 'two'}>
         <div>
           <Numbers step={step} />
+          <Counted step={step} />
           <Use step={step} />
           <Legend step={step} />
           <ByModule step={step} />
         </div>
         <div>
           <ByOperator step={step} />
+          {step.position === run.meta.shown && <Roofline />}
           <Rules step={step} />
         </div>
       </div>
@@ -144,7 +151,7 @@ function Use({ step }: { step: StepView }) {
   return (
     <p class="caption">
       MFU and HFU: {clean(use.cause)}. Roofline: {clean(use.roofline_cause)}
-      {use.peak !== null && use.bytes_per_second !== null && (
+      {use.roofline.length === 0 && use.peak !== null && use.bytes_per_second !== null && (
         <>
           {' '}
           (its ridge: {fix(use.peak / use.bytes_per_second)} FLOP a byte, {flopRate(use.peak)} over{' '}
@@ -172,6 +179,7 @@ function Legend({ step }: { step: StepView }) {
 }
 
 const FEW = 9;
+const ON_PAPER = 15; // rows, where nothing can be opened
 
 function More({ all, rest, onToggle }: { all: boolean; rest: number; onToggle: () => void }) {
   if (rest <= 0) return null;
@@ -183,7 +191,7 @@ function More({ all, rest, onToggle }: { all: boolean; rest: number; onToggle: (
 }
 
 function ByModule({ step }: { step: StepView }) {
-  const { run } = usePage();
+  const { run, printing } = usePage();
   const [fold, setFold] = useState<'layers' | 'each'>(() => {
     const working = new Set(step.operators.filter((op) => op.flops > 0).map((op) => op.module));
     return working.size > FEW ? 'layers' : 'each';
@@ -196,8 +204,10 @@ function ByModule({ step }: { step: StepView }) {
   );
   // Modules without counted work come only when asked for.
   const few = Math.min(FEW, Math.max(1, rows.filter((row) => row.flops > 0).length));
-  const shown = all ? rows : rows.slice(0, few);
+  const onPaper = Math.min(ON_PAPER, rows.filter((row) => row.flops > 0).length);
+  const shown = rows.slice(0, printing ? onPaper : all ? rows.length : few);
   const most = Math.max(1, rows[0]?.flops ?? 0);
+  const counted = rows.some((row) => isCounted(row.executed));
   return (
     <>
       <div class="bar">
@@ -226,6 +236,7 @@ function ByModule({ step }: { step: StepView }) {
               <th scope="col" class="num">
                 share
               </th>
+              {counted && <ExecutedHeads />}
             </tr>
           </thead>
           <tbody>
@@ -251,6 +262,7 @@ function ByModule({ step }: { step: StepView }) {
                 <td class="num">
                   {step.flops.total ? percent(row.flops / step.flops.total) : '–'}
                 </td>
+                {counted && <ExecutedCells executed={row.executed} />}
               </tr>
             ))}
           </tbody>
@@ -262,11 +274,12 @@ function ByModule({ step }: { step: StepView }) {
 }
 
 function ByOperator({ step }: { step: StepView }) {
-  const { run } = usePage();
+  const { run, printing } = usePage();
   const [all, setAll] = useState(false);
   const rows = useMemo(() => sumBy(run, step.operators, (row) => row.op), [step]);
-  const shown = all ? rows : rows.slice(0, FEW);
+  const shown = rows.slice(0, printing ? ON_PAPER : all ? rows.length : FEW);
   const timed = rows.some((row) => row.ns > 0);
+  const counted = rows.some((row) => isCounted(row.executed));
   return (
     <>
       <h3>By operator</h3>
@@ -289,6 +302,7 @@ function ByOperator({ step }: { step: StepView }) {
                   time
                 </th>
               )}
+              {counted && <ExecutedHeads />}
             </tr>
           </thead>
           <tbody>
@@ -305,6 +319,7 @@ function ByOperator({ step }: { step: StepView }) {
                   {row.elementwise ? flop(row.elementwise) : '–'}
                 </td>
                 {timed && <td class="num">{duration(row.ns / 1000)}</td>}
+                {counted && <ExecutedCells executed={row.executed} />}
               </tr>
             ))}
           </tbody>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every section uses: theme, swatches, names, a section's frame, measured width.
-import { createContext, type ComponentChildren, type RefObject } from 'preact';
+import { createContext, options, type ComponentChildren, type RefObject } from 'preact';
 import { useContext, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Run } from './data/run';
 import { clean } from './format';
@@ -10,12 +10,36 @@ export type Theme = 'light' | 'dark';
 export interface Page {
   run: Run;
   theme: Theme;
+  printing: boolean;
 }
 export const PageContext = createContext<Page | null>(null);
 export const usePage = () => useContext(PageContext)!;
 
-/** The system's theme until the reader chooses one. */
-export function useTheme(run: Run): [Theme, (theme: Theme) => void] {
+/** Between the browser's "before print" and "after print", drawn at once: the paper does not wait. */
+export function usePrinting(): boolean {
+  const [printing, setPrinting] = useState(false);
+  useEffect(() => {
+    const set = (now: boolean) => () => {
+      const before = options.debounceRendering;
+      options.debounceRendering = (render) => render();
+      setPrinting(now);
+      options.debounceRendering = before;
+    };
+    const [begin, end] = [set(true), set(false)];
+    addEventListener('beforeprint', begin);
+    addEventListener('afterprint', end);
+    return () => {
+      removeEventListener('beforeprint', begin);
+      removeEventListener('afterprint', end);
+    };
+  }, []);
+  return printing;
+}
+
+const PAPER = 690; // CSS pixels that A4 and Letter have between their margins
+
+/** The system's theme until the reader chooses one; paper is light. */
+export function useTheme(run: Run, printing: boolean): [Theme, (theme: Theme) => void] {
   const query = matchMedia('(prefers-color-scheme: dark)');
   const [theme, setTheme] = useState<Theme>(query.matches ? 'dark' : 'light');
   useEffect(() => {
@@ -23,8 +47,9 @@ export function useTheme(run: Run): [Theme, (theme: Theme) => void] {
     query.addEventListener('change', follow);
     return () => query.removeEventListener('change', follow);
   }, []);
-  applyTheme(run, theme);
-  return [theme, setTheme];
+  const drawn = printing ? 'light' : theme;
+  applyTheme(run, drawn);
+  return [drawn, setTheme];
 }
 
 let applied = '';
@@ -38,6 +63,7 @@ function applyTheme(run: Run, theme: Theme) {
 }
 
 export function useWidth<T extends HTMLElement>(): [RefObject<T | null>, number] {
+  const { printing } = usePage();
   const box = useRef<T>(null);
   const [width, setWidth] = useState(0);
   useLayoutEffect(() => {
@@ -47,7 +73,7 @@ export function useWidth<T extends HTMLElement>(): [RefObject<T | null>, number]
     setWidth(box.current.clientWidth);
     return () => observer.disconnect();
   }, []);
-  return [box, width];
+  return [box, printing ? Math.min(width, PAPER) : width];
 }
 
 function luminance(hex: string): number {

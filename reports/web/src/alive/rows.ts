@@ -119,8 +119,32 @@ export function matching(rows: Row[], filter: Filter, roles: RoleWord[]): Row[] 
     if (filter.op !== null && row.op !== filter.op) return false;
     if (words.length === 0) return true;
     const text = [row.module, row.name, row.op, row.dtype, row.shape, row.source];
-    text.push(roles[row.role].title, roles[row.role].key);
+    text.push(roles[row.role].title, roles[row.role].key, heldBy(row, roles));
     const all = text.join(' ').toLowerCase();
     return words.every((word) => all.includes(word));
   });
 }
+
+/** Who keeps the block alive, by the evidence that gave it its role. */
+export function heldBy(row: Row, roles: RoleWord[]): string {
+  const holder = holders[roles[row.role].key] ?? '';
+  return row.saved && holder !== AUTOGRAD ? `${holder}, ${AUTOGRAD}`.replace(/^, /, '') : holder;
+}
+const AUTOGRAD = 'autograd';
+const holders: Record<string, string> = {
+  parameter: 'the model',
+  buffer: 'the model',
+  optimizer_state: 'the optimizer',
+  gradient: 'a .grad',
+  activation: AUTOGRAD,
+  recomputed_activation: AUTOGRAD,
+  input: 'the program',
+  held_output: 'the program',
+  temporary_forward: 'the work under way',
+  temporary_backward: 'the work under way',
+  temporary_optimizer: 'the work under way',
+  workspace: 'a library',
+  communication: 'collectives',
+  external: 'made before the recording',
+  unattributed: 'not known',
+};

@@ -5,11 +5,12 @@ import type { ComponentChildren } from 'preact';
 import type { StepView } from '../data/types';
 import { clean, duration, fix, human, inUnit, percent, raw, unitFor } from '../format';
 import { Choice, ModuleName, Name, Swatch, usePage } from '../ui';
-import { everything, grouped, matching, REST, total, type Filter, type Row } from './rows';
+import { everything, grouped, heldBy, matching, REST, total, type Filter, type Row } from './rows';
 
 const ROW = 28;
 const VISIBLE = 12;
 const SPARE = 6;
+const ON_PAPER = 40; // rows
 
 interface ColumnSpec {
   key: keyof Row;
@@ -27,7 +28,7 @@ export interface TableProps {
 }
 
 export function AliveTable({ step, rows, filter, onFilter, label }: TableProps) {
-  const { run } = usePage();
+  const { run, printing } = usePage();
   const hasBlocks = rows.some((row) => row.phase >= 0);
   const [single, setSingle] = useState(false);
   const [sort, setSort] = useState<keyof Row>('bytes');
@@ -40,9 +41,10 @@ export function AliveTable({ step, rows, filter, onFilter, label }: TableProps) 
   const view = useMemo(() => {
     const found = matching(shown, filter, run.meta.roles);
     const sign = down ? -1 : 1;
+    const value = (row: Row) => (sort === 'saved' ? heldBy(row, run.meta.roles) : row[sort]);
     return found.sort((a, b) => {
-      const x = a[sort];
-      const y = b[sort];
+      const x = value(a);
+      const y = value(b);
       return (x < y ? -1 : x > y ? 1 : 0) * sign || b.bytes - a.bytes;
     });
   }, [shown, filter, sort, down]);
@@ -55,8 +57,10 @@ export function AliveTable({ step, rows, filter, onFilter, label }: TableProps) 
     onFilter(next);
     back();
   };
-  const first = Math.max(0, Math.floor(top / ROW) - SPARE);
-  const last = Math.min(view.length, first + VISIBLE + 2 * SPARE + 2);
+  const first = printing ? 0 : Math.max(0, Math.floor(top / ROW) - SPARE);
+  const inView = printing ? ON_PAPER : VISIBLE + 2 * SPARE + 2;
+  const last = Math.min(view.length, first + inView);
+  const left = total(view.slice(last));
   const roles = [...new Set(shown.map((row) => row.role))].sort((a, b) => a - b);
   const sum = total(view);
   const width = columns.length + 2;
@@ -164,7 +168,7 @@ export function AliveTable({ step, rows, filter, onFilter, label }: TableProps) 
                 <td class="num c-share">{percent(all ? row.bytes / all : 0)}</td>
               </tr>
             ))}
-            {last < view.length && <Spacer rows={view.length - last} width={width} />}
+            {last < view.length && !printing && <Spacer rows={view.length - last} width={width} />}
           </tbody>
         </table>
         {view.length === 0 && (
@@ -176,6 +180,11 @@ export function AliveTable({ step, rows, filter, onFilter, label }: TableProps) 
           </p>
         )}
       </div>
+      {printing && last < view.length && (
+        <p class="note">
+          {fix(view.length - last)} more rows hold {human(left)}.
+        </p>
+      )}
       {!hasBlocks && step.marks.length > 0 && (
         <p class="note">At this mark the recording holds sums by role and module, no blocks.</p>
       )}
@@ -241,8 +250,8 @@ function useColumns(rows: Row[], single: boolean, hasBlocks: boolean): ColumnSpe
       },
       {
         key: 'saved',
-        title: 'saved',
-        cell: (row) => (row.saved ? <span title="autograd holds it for backward">yes</span> : ''),
+        title: 'held by',
+        cell: (row) => (row.name === REST ? '' : heldBy(row, run.meta.roles)),
       },
       {
         key: 'ageUs',

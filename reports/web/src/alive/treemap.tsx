@@ -32,13 +32,17 @@ export function Treemap({ rows, filter, onFilter, label }: TreemapProps) {
       <div class="treemap" style={{ height: height + 'px' }} role="group" aria-label={label}>
         {layout.map((tile) => {
           const { title } = run.meta.roles[tile.data.role];
-          const wide = tile.x1 - tile.x0 > title.length * 7.2 + 100;
+          const wide = tile.x1 - tile.x0 > title.length * 7.2 + 132;
           return [
             hasTitle(tile) && (
               <div class="treemap-title" style={box(tile, 20)} key={`title ${title}`}>
                 <Swatch role={tile.data.role} />
                 <b>{title}</b>
-                {wide && <span>{human(tile.value!)}</span>}
+                {wide && (
+                  <span>
+                    {human(tile.value!)}, {percent(tile.value! / all, 0)}
+                  </span>
+                )}
               </div>
             ),
             ...tile

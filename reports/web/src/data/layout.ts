@@ -2,7 +2,7 @@
 // What reports/page_data.cpp writes: the other place that knows the layout. Change both, and the
 // version in both.
 
-export const VERSION = 2;
+export const VERSION = 3;
 
 export interface Word {
   key: string;
@@ -41,6 +41,13 @@ export interface Rank {
   roles: number[];
   seconds: number;
 }
+/** An operator's work over the bytes that it moved, all its calls in the step. */
+export interface RooflinePoint {
+  op: string;
+  flops: number;
+  bytes: number;
+  seconds: number;
+}
 export interface Utilization {
   device: string;
   arithmetic: string;
@@ -49,6 +56,7 @@ export interface Utilization {
   mfu: number | null;
   hfu: number | null;
   cause: string;
+  roofline: RooflinePoint[];
   roofline_cause: string;
 }
 export interface Verdict {

@@ -5,6 +5,7 @@ import type { Column, Columns } from './columns';
 import type { Meta } from './layout';
 import type {
   Block,
+  Caching,
   Cell,
   Flops,
   MarkView,
@@ -41,6 +42,7 @@ export class Run {
   private readonly timelineBegins: Uint32Array; // first point of each timeline
   private readonly changeBegins: Uint32Array; // first change of each point
   private readonly cellBegins: Uint32Array; // first cell of each mark
+  private readonly cachingRows = new Map<number, number>(); // of a mark
 
   constructor(
     readonly meta: Meta,
@@ -54,6 +56,8 @@ export class Run {
     const counts = new Uint32Array(marks);
     for (let i = 0; i < cellMark.length; i++) counts[cellMark[i]]++;
     this.cellBegins = begins(counts);
+    const cachingMark = columns.get('caching.mark');
+    for (let i = 0; i < cachingMark.length; i++) this.cachingRows.set(cachingMark[i], i);
   }
 
   text(id: number): string {
@@ -228,6 +232,29 @@ export class Run {
       op: this.text(mark('op', row)),
       roles: this.meta.roles.map((_, role) => this.columns.find(`mark.role${role}`)?.[row] ?? 0),
       cells,
+      wanted: mark('wanted', row),
+      limit: mark('limit', row),
+      caching: this.caching(this.cachingRows.get(row)),
+    };
+  }
+
+  private caching(row: number | undefined): Caching | null {
+    if (row === undefined) return null;
+    const caching = this.reader('caching');
+    const known = (column: string) => {
+      const bytes = caching(column, row);
+      return bytes < 0 ? null : bytes;
+    };
+    return {
+      reserved: caching('reserved', row),
+      active: caching('active', row),
+      allocated: caching('allocated', row),
+      largestFree: caching('largest_free', row),
+      allocatorReserved: known('allocator_reserved'),
+      allocatorActive: known('allocator_active'),
+      allocatorAllocated: known('allocator_allocated'),
+      outside: known('outside'),
+      exact: caching('exact', row) === 1,
     };
   }
 
@@ -252,6 +279,12 @@ export class Run {
       torch: operator('torch', row),
       elementwise: operator('elementwise', row),
       ns: operator('ns', row),
+      executed: {
+        tensor: operator('tensor', row),
+        scalar: operator('scalar', row),
+        ns: operator('device_ns', row),
+        dram: operator('dram', row),
+      },
     };
   }
 
@@ -300,6 +333,10 @@ export class Run {
       total[i] = sum;
     }
     const pyramid = new Pyramid(total);
+    const reserved = part('reserved');
+    const reserve = reserved.some(Boolean)
+      ? { reserved, active: part('active'), largestFree: part('largest_free') }
+      : null;
     return {
       length,
       times,
@@ -309,6 +346,7 @@ export class Run {
       microStep: part('micro_step'),
       module: part('module'),
       op: part('op'),
+      reserve,
       pyramid,
       highest: pyramid.argmax(0, length),
     };

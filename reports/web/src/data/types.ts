@@ -9,6 +9,18 @@ export interface Cell {
   bytes: number;
   blocks: number;
 }
+/** Beside the blocks of a caching allocator. What it says itself is null where it was not asked. */
+export interface Caching {
+  reserved: number;
+  active: number;
+  allocated: number;
+  largestFree: number;
+  allocatorReserved: number | null;
+  allocatorActive: number | null;
+  allocatorAllocated: number | null;
+  outside: number | null;
+  exact: boolean;
+}
 export interface MarkView {
   kind: string;
   title: string;
@@ -26,6 +38,9 @@ export interface MarkView {
   op: string;
   roles: number[];
   cells: Cell[];
+  wanted: number; // of an OOM: the allocation that failed or crossed the budget
+  limit: number; // and the memory that there was
+  caching: Caching | null;
 }
 export interface Block {
   bytes: number; // of all of them
@@ -56,6 +71,14 @@ export interface OperatorRow {
   torch: number;
   elementwise: number;
   ns: number;
+  executed: Executed;
+}
+/** By hardware counters; 0 where a step did not count it. */
+export interface Executed {
+  tensor: number; // FLOPs
+  scalar: number; // FLOPs
+  ns: number; // of kernels
+  dram: number; // bytes
 }
 export interface Timeline {
   length: number;
@@ -66,8 +89,14 @@ export interface Timeline {
   microStep: Column;
   module: Column;
   op: Column;
+  reserve: Reserve | null; // of a caching allocator
   pyramid: Pyramid;
   highest: number; // index
+}
+export interface Reserve {
+  reserved: number[];
+  active: number[];
+  largestFree: number[];
 }
 export interface Flops {
   forward: number;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The books of the chosen step: at every mark the sum over the roles, added up here, against the
 // ledger's total and the allocator's own count.
-import type { MarkView, StepView } from '../data/types';
+import type { Caching, MarkView, StepView } from '../data/types';
 import { fix, human, inUnit, raw, unitFor } from '../format';
 import { markName } from '../timeline/plot';
 import { Swatch, usePage } from '../ui';
@@ -101,10 +101,120 @@ export function Books({ step }: { step: StepView }) {
               {cells((mark) => amount(mark.saved))}
             </tr>
           )}
+          <CachingRows step={step} marks={marks} />
         </tfoot>
       </table>
       <Verdict step={step} left={step.marks.length - marks.length} />
     </div>
+  );
+}
+
+interface CachingRow {
+  title: string;
+  meaning: string;
+  bytes: (mark: MarkView, caching: Caching) => number | null;
+  check?: boolean; // a difference that must be 0
+}
+const less = (a: number | null, b: number) => (a === null ? null : b - a);
+const cachingRows: CachingRow[] = [
+  {
+    title: 'requested',
+    meaning: 'What the program asked for: the sum of the roles above.',
+    bytes: (mark) => mark.bytes,
+  },
+  {
+    title: 'rounding',
+    meaning: 'What the allocator adds to them.',
+    bytes: (mark, c) => c.active - mark.bytes,
+  },
+  {
+    title: 'active',
+    meaning: 'Blocks that live, or whose free waits for a stream, as the allocator rounds them.',
+    bytes: (_, c) => c.active,
+  },
+  {
+    title: 'allocated',
+    meaning: 'Blocks that the program holds.',
+    bytes: (_, c) => c.allocated,
+  },
+  {
+    title: 'reserved',
+    meaning: 'Segments that the allocator took from the device.',
+    bytes: (_, c) => c.reserved,
+  },
+  {
+    title: 'free in segments',
+    meaning: 'Reserved and not active.',
+    bytes: (_, c) => c.reserved - c.active,
+  },
+  {
+    title: 'largest free block',
+    meaning: 'One allocation can get no more of the free bytes than this: the rest is fragments.',
+    bytes: (_, c) => c.largestFree,
+  },
+  {
+    title: 'outside the allocator',
+    meaning: 'In use on the device beside its segments: contexts, libraries, other processes.',
+    bytes: (_, c) => c.outside,
+  },
+  {
+    title: 'active, off by',
+    meaning: 'Against the allocator’s own statistics.',
+    bytes: (_, c) => less(c.allocatorActive, c.active),
+    check: true,
+  },
+  {
+    title: 'allocated, off by',
+    meaning: 'Against the allocator’s own statistics.',
+    bytes: (_, c) => less(c.allocatorAllocated, c.allocated),
+    check: true,
+  },
+  {
+    title: 'reserved, off by',
+    meaning: 'Against the allocator’s own statistics.',
+    bytes: (_, c) => less(c.allocatorReserved, c.reserved),
+    check: true,
+  },
+];
+
+/** What a caching allocator has beside the blocks; in no sum of roles. */
+function CachingRows({ step, marks }: { step: StepView; marks: MarkView[] }) {
+  if (!step.marks.some((mark) => mark.caching)) return null;
+  const most = step.marks.reduce((bytes, mark) => Math.max(bytes, mark.caching?.reserved ?? 0), 0);
+  const unit = unitFor(most);
+  const inexact = step.marks.some((mark) => mark.caching && !mark.caching.exact);
+  const amount = (row: CachingRow, mark: MarkView) => {
+    const bytes = mark.caching ? row.bytes(mark, mark.caching) : null;
+    if (bytes === null) return <span title="the allocator was not asked at this mark">–</span>;
+    if (row.check) return <b class={bytes === 0 ? '' : 'alarm'}>{fix(bytes)}</b>;
+    return <span title={raw(bytes)}>{bytes === 0 ? '0' : inUnit(bytes, unit)}</span>;
+  };
+  return (
+    <>
+      <tr class="caching-head">
+        <th scope="rowgroup" colSpan={marks.length + 1}>
+          caching allocator, {unit.name}
+          {inexact && (
+            <span class="alarm">
+              : something did not follow its known rules; active, allocated and the largest free
+              block may be off
+            </span>
+          )}
+        </th>
+      </tr>
+      {cachingRows.map((row) => (
+        <tr key={row.title} class={row.check ? 'caching check' : 'caching'}>
+          <th scope="row" title={row.meaning}>
+            {row.title}
+          </th>
+          {marks.map((mark) => (
+            <td key={step.marks.indexOf(mark)} class={`num ${peakClass(mark)}`}>
+              {amount(row, mark)}
+            </td>
+          ))}
+        </tr>
+      ))}
+    </>
   );
 }
 

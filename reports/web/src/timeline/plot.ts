@@ -38,10 +38,10 @@ export interface Scene {
   highest: number; // bytes at the upper edge
   solo: number; // the only role shown, or -1
   off: ReadonlySet<number>; // roles that are not drawn
-  reserved: number | null; // most bytes that the caching allocator held
+  reserved: number[] | null; // bytes that the caching allocator held, by point
   cursor: number; // point
   drag: [number, number] | null;
-  limit: number | null;
+  limit: { bytes: number; title: string } | null;
   colors: string[];
   hatched: number;
   phases: { key: string; title: string }[];
@@ -103,7 +103,7 @@ class Plot {
     this.ribbon();
     this.marks();
     if (s.solo < 0) {
-      this.reserved();
+      this.reserved(index);
       this.limit();
       if (s.off.size === 0) this.peak();
     }
@@ -233,32 +233,53 @@ class Plot {
 
   private limit() {
     const { g, s } = this;
-    if (s.limit === null || s.limit > s.highest) return;
-    const y = Math.round(this.y(s.limit)) + 0.5;
+    if (s.limit === null || s.limit.bytes > s.highest) return;
+    const y = Math.round(this.y(s.limit.bytes)) + 0.5;
     const color = cssValue('--alarm');
     g.strokeStyle = color;
     line(g, s.frame.left, y, this.right, y);
     g.fillStyle = color;
-    // On the side where the peak's tag is not.
-    const atLeft = this.x(s.timeline.times[s.timeline.highest]) > (s.frame.left + this.right) / 2;
-    g.textAlign = atLeft ? 'left' : 'right';
-    const text = (s.frame.width < 560 ? 'memory ' : 'memory of the device ') + human(s.limit);
-    g.fillText(text, atLeft ? s.frame.left + 8 : this.right - 8, y + 14);
+    const title = s.frame.width < 560 ? s.limit.title.split(' ')[0] : s.limit.title;
+    this.atTheSide(`${title} ${human(s.limit.bytes)}`, y + 14);
   }
 
-  private reserved() {
+  /** On the side where the peak's tag is not. */
+  private atTheSide(text: string, y: number) {
     const { g, s } = this;
-    if (s.reserved === null || s.reserved > s.highest) return;
-    const y = Math.round(this.y(s.reserved)) + 0.5;
-    g.save();
-    g.strokeStyle = this.ink2;
-    g.setLineDash([6, 4]);
-    line(g, s.frame.left, y, this.right, y);
-    g.restore();
-    g.fillStyle = this.ink2;
     const atLeft = this.x(s.timeline.times[s.timeline.highest]) > (s.frame.left + this.right) / 2;
     g.textAlign = atLeft ? 'left' : 'right';
-    g.fillText('reserved ' + human(s.reserved), atLeft ? s.frame.left + 8 : this.right - 8, y - 6);
+    g.fillText(text, atLeft ? s.frame.left + 8 : this.right - 8, y);
+  }
+
+  /** A dashed line of steps, over the moments that are drawn. */
+  private reserved(index: Int32Array) {
+    const { g, s } = this;
+    const { reserved } = s;
+    if (!reserved || index.length === 0) return;
+    const { left, top, plotWidth, plotHeight } = s.frame;
+    g.save();
+    g.beginPath();
+    g.rect(left, top, plotWidth, plotHeight);
+    g.clip();
+    g.strokeStyle = this.ink;
+    g.setLineDash([6, 4]);
+    g.beginPath();
+    let level = this.y(reserved[index[0]]);
+    g.moveTo(left, level);
+    for (let x = 1; x < index.length; x++) {
+      const next = this.y(reserved[index[x]]);
+      if (next === level) continue;
+      g.lineTo(left + x, level);
+      g.lineTo(left + x, next);
+      level = next;
+    }
+    g.lineTo(left + index.length, level);
+    g.stroke();
+    g.restore();
+    const most = index.reduce((bytes, i) => Math.max(bytes, reserved[i]), 0);
+    if (most > s.highest) return;
+    g.fillStyle = this.ink;
+    this.atTheSide('reserved ' + human(most), this.y(most) - 6);
   }
 
   private peak() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes under the cursor, role by role in the order of the stack: also the legend, and where
 // one role is shown alone.
-import type { StepView, Timeline } from '../data/types';
+import type { Reserve, StepView, Timeline } from '../data/types';
 import { fix, inUnit, moment, raw, unitFor } from '../format';
 import { ModuleName, Name, Swatch, usePage } from '../ui';
 
@@ -90,6 +90,7 @@ export function Readout({ step, data, cursor, solo, onSolo, off, onOff }: Readou
           })}
         </tbody>
       </table>
+      {data.reserve && <ReserveTable reserve={data.reserve} cursor={cursor} />}
       {unused.length > 0 && (
         <details class="unused">
           <summary>{unused.length} more roles are 0 throughout</summary>
@@ -112,5 +113,32 @@ export function Readout({ step, data, cursor, solo, onSolo, off, onOff }: Readou
         {data.op[cursor] > 0 && <Name text={run.text(data.op[cursor])} />}
       </p>
     </aside>
+  );
+}
+
+/** What a caching allocator has around the blocks. */
+function ReserveTable({ reserve, cursor }: { reserve: Reserve; cursor: number }) {
+  const reserved = reserve.reserved[cursor];
+  const free = reserved - reserve.active[cursor];
+  const rows: [name: string, bytes: number, meaning: string][] = [
+    ['active', reserve.active[cursor], 'blocks as the allocator rounds them'],
+    ['reserved', reserved, 'in segments: the dashed line'],
+    ['free in segments', free, 'reserved and not active'],
+    ['largest free block', reserve.largestFree[cursor], 'what one allocation can get of it'],
+  ];
+  const unit = unitFor(reserve.reserved.reduce((most, bytes) => Math.max(most, bytes), 0));
+  return (
+    <table class="reserve">
+      <caption>Caching allocator</caption>
+      <tbody>
+        {rows.map(([name, bytes, meaning]) => (
+          <tr key={name} title={meaning}>
+            <th scope="row">{name}</th>
+            <td class="num">{inUnit(bytes, unit)}</td>
+            <td class="num exact">{fix(bytes)}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }

@@ -31,23 +31,22 @@ export function TimelineSection({ step, onStep }: TimelineProps) {
   );
 }
 
-/** The limit is drawn when the run came near it; far above, it would only flatten the picture. */
-function useLimit(step: StepView): number | null {
+interface Limit {
+  bytes: number;
+  title: string;
+}
+/**
+ * What stopped the step, else the memory of the device where the run came near it; far above, it
+ * would only flatten the picture.
+ */
+function useLimit(step: StepView): Limit | null {
   const { run } = usePage();
   const memory = run.meta.devices.find((device) => device.id === step.device)?.memory_bytes ?? 0;
-  return step.peak && memory > 0 && step.peak.bytes > memory / 4 ? memory : null;
-}
-
-/** The most that a caching allocator held: everything but what is outside of it. */
-function useReserved(data: Timeline): number | null {
-  const { run } = usePage();
-  return useMemo(() => {
-    const at = (key: string) => run.meta.roles.findIndex((role) => role.key === key);
-    const cached = data.roles[at('cached')];
-    const outside = data.roles[at('outside_allocator')];
-    if (!cached?.some(Boolean)) return null;
-    return data.total.reduce((most, all, i) => Math.max(most, all - (outside?.[i] ?? 0)), 0);
-  }, [data]);
+  const limit = step.marks.find((mark) => mark.kind === 'oom')?.limit ?? 0;
+  if (limit > 0 && limit < memory) return { bytes: limit, title: 'budget' };
+  return step.peak && memory > 0 && step.peak.bytes > memory / 4
+    ? { bytes: memory, title: 'memory of the device' }
+    : null;
 }
 
 function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
@@ -63,7 +62,11 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
   const [drag, setDrag] = useState<[number, number] | null>(null);
   const drawn = useRef<Int32Array>(new Int32Array(0));
   const limit = useLimit(step);
-  const reserved = useReserved(data);
+  const reserved = data.reserve?.reserved ?? null;
+  const mostReserved = useMemo(
+    () => (reserved ?? []).reduce((most, bytes) => Math.max(most, bytes), 0),
+    [reserved],
+  );
   const frame = useMemo(() => frameFor(width, step.microSteps), [width, step]);
 
   const highestIn = ([begin, end]: Window) =>
@@ -73,7 +76,8 @@ function StepTimeline({ step, data }: { step: StepView; data: Timeline }) {
       ? data.roles[solo].reduce((a, b) => Math.max(a, b), 1) * 1.08
       : fit
         ? Math.max(1, highestIn(window)) * 1.12
-        : Math.max(limit ?? 0, data.total[data.highest], 1) * (limit ? 1.03 : 1.1);
+        : Math.max(limit?.bytes ?? 0, mostReserved, data.total[data.highest], 1) *
+          (limit ? 1.03 : 1.1);
 
   useLayoutEffect(() => {
     if (!width) return;

@@ -8,8 +8,11 @@ import { after, before, describe, it } from 'node:test';
 import { launch, open, views } from '../../scripts/browser.mjs';
 import { bytesIn, folder, shots, shownStep, sum, truthOf, urlOf } from './expect.mjs';
 
-const recordings = (process.env.TALLY_REAL ?? 'gpt resnet accumulation checkpoint').split(' ');
+const recordings = (
+  process.env.TALLY_REAL ?? 'gpt resnet accumulation checkpoint out_of_budget card card_oom'
+).split(' ');
 const canvas = '.plot canvas';
+const titles = { activation: 'activations', parameter: 'parameters', optimizer_state: 'optimizer state' };
 const sections = ['answer', 'timeline', 'peak', 'theory', 'flops', 'verdicts', 'trend', 'unknown'];
 
 for (const [view, options] of Object.entries(views)) {
@@ -25,7 +28,7 @@ for (const [view, options] of Object.entries(views)) {
         assert.ok(existsSync(join(folder, `${name}.html`)), `${name}.html was not made`);
         const truth = truthOf(name);
         const step = shownStep(truth);
-        const { peak, marks } = step.devices.cpu;
+        const { peak, marks } = step.devices[truth.device];
         const { page, errors, requests } = await open(browser.context, urlOf(name));
         for (const id of sections) {
           const box = await page.locator(`#${id}`).boundingBox();
@@ -77,13 +80,75 @@ for (const [view, options] of Object.entries(views)) {
           column,
           [...column].sort((a, b) => a - b),
         );
-        await page.selectOption('.table select', { label: 'activations' });
-        assert.equal(await bytesShown(), peak.roles.activation);
+        const [role, most] = Object.entries(peak.roles).sort((a, b) => b[1] - a[1])[0];
+        await page.selectOption('.table select', { label: titles[role] ?? role });
+        assert.equal(await bytesShown(), most);
         await page.selectOption('.table select', { label: 'all roles' });
-        const edge = marks
-          .filter((mark) => mark.name === 'forward_edge')
-          .sort((a, b) => b.bytes - a.bytes)[0];
-        assert.ok(edge.bytes <= peak.bytes);
+
+        // Each number of the sentence leads to a place that shows it.
+        for (const link of await page.locator('h1 a').all()) {
+          const target = await link.getAttribute('href');
+          const [number] = (await link.textContent()).match(/\d[\d.,]*/);
+          const place = page.locator(target);
+          await link.click();
+          assert.equal(await page.evaluate(() => location.hash), target);
+          await page.waitForFunction((selector) => {
+            const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+            return top < innerHeight && bottom > 0;
+          }, target);
+          const shows = await place.evaluate((element) => element.textContent);
+          assert.ok(shows.includes(number), `${target} shows ${number}`);
+        }
+
+        // Another mark of the step, by the table's own choice.
+        const choose = async (mark) => {
+          const select = page.locator('.mark-choice select');
+          if (await select.count()) {
+            const options = await select.locator('option').allTextContents();
+            const index = options.findIndex((text) => text.startsWith(mark.title));
+            await select.selectOption(String(index));
+          } else {
+            await page.click(`.mark-choice button:text-is("${mark.title}")`);
+          }
+        };
+        const last = marks.at(-1);
+        await choose({ title: last.name === 'oom' ? 'out of memory' : last.name });
+        assert.equal(await bytesShown(), last.bytes);
+
+        // What stopped the run: its mark, its verdict, the limit.
+        const oom = marks.find((mark) => mark.name === 'oom');
+        assert.equal(oom !== undefined, /out_of_budget|_oom/.test(name));
+        if (oom) {
+          await choose({ title: 'out of memory' });
+          assert.equal(await bytesShown(), oom.bytes);
+          assert.ok(oom.wanted_bytes > 0 && oom.limit_bytes > 0);
+          const card = page.locator('.card', { hasText: 'out of memory' });
+          assert.match(await card.locator('h3').textContent(), /An allocation of .* failed/);
+          assert.ok((await card.locator('ul li').count()) > 0, 'evidence');
+          assert.ok((await card.locator('.remedies dt').count()) > 0, 'remedies');
+        }
+
+        // Beside the blocks of a caching allocator: in the readout at the peak, in the books.
+        assert.equal(peak.caching !== undefined, name.startsWith('card'));
+        if (peak.caching) {
+          await page.focus(canvas);
+          await page.keyboard.press('p');
+          const rows = await page.locator('.reserve tr').evaluateAll((list) =>
+            list.map((row) => [
+              row.querySelector('th').textContent,
+              Number(row.querySelector('.exact').textContent.replaceAll(',', '')),
+            ]),
+          );
+          assert.deepEqual(Object.fromEntries(rows), {
+            active: peak.caching.active_bytes,
+            reserved: peak.caching.reserved_bytes,
+            'free in segments': peak.caching.reserved_bytes - peak.caching.active_bytes,
+            'largest free block': peak.caching.largest_free_bytes,
+          });
+          const off = await page.locator('.books .check td').allTextContents();
+          assert.ok(off.includes('0'));
+          assert.ok(off.every((text) => /^[0–]$/.test(text)), off.join(' '));
+        }
         assert.deepEqual(errors, []);
         assert.equal(requests.length, 1, requests.join(' '));
         await page.close();

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because one file writes the whole layout that the page reads.
 #include "reports/page_data.h"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program itself, run as a user runs it: exit codes, sentences, and that nothing half-written
-// stays behind.
+// stays behind. Long because every verb is run here, over one fixture.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

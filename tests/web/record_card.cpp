@@ -30,7 +30,9 @@ int main(int argc, char** argv) {
     sample::Gpt model(config);
     model->to(torch::kCUDA);
     torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(1e-3));
-    tally::Profiler profiler({.recording = argv[1]});
+    tally::Options options;
+    options.recording = argv[1];
+    tally::Profiler profiler(options);
     profiler.watch(*model);
     profiler.watch(optimizer);
     for (int i = 0; i < 4; ++i) {

@@ -53,6 +53,25 @@ describe('the timeline', () => {
       assert.equal(await read(page, total), peak);
     }));
 
+  it('is reached by Tab alone, as are the strip of steps and the table', () =>
+    visit('gpt', async (page) => {
+      const wanted = new Set(['plot', 'strip', 'mark', 'search', 'table', 'tile']);
+      for (let i = 0; i < 150 && wanted.size > 0; i++) {
+        await page.keyboard.press('Tab');
+        const what = await page.evaluate(() => {
+          const at = document.activeElement;
+          if (at.matches('.plot canvas')) return 'plot';
+          if (at.matches('.overview canvas')) return 'strip';
+          if (at.matches('.mark-choice button')) return 'mark';
+          if (at.matches('.table input[type=search]')) return 'search';
+          if (at.matches('.table .scroll')) return 'table';
+          return at.matches('.treemap .leaf') ? 'tile' : '';
+        });
+        wanted.delete(what);
+      }
+      assert.deepEqual([...wanted], []);
+    }));
+
   it('shows the peak under the pointer at every zoom, for it is the one that is drawn', () =>
     visit('gpt', async (page, truth) => {
       const peak = shownStep(truth).devices.cpu.peak.bytes;

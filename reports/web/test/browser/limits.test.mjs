@@ -86,13 +86,45 @@ for (const [what, damage] of Object.entries(damaged)) {
 }
 
 it('prints', async () => {
-  const { page } = await open(browser.context, urlOf('gpt'));
+  const { page, errors } = await open(browser.context, urlOf('gpt'));
   const path = join(scratch, 'report.pdf');
   await page.pdf({ path, format: 'A4', printBackground: true });
   const pdf = readFileSync(path, 'latin1');
   const pages = pdf.match(/\/Type\s*\/Page\b/g).length;
-  assert.ok(pages >= 2 && pages <= 12, `${pages} pages`);
+  assert.ok(pages >= 6 && pages <= 12, `${pages} pages`);
+  assert.deepEqual(errors, []);
   await page.close();
+});
+
+it('is on paper what a reader cannot open there: light, whole, as wide as the paper', async () => {
+  const dark = await launch(views['laptop-dark']);
+  const { page, errors } = await open(dark.context, urlOf('gpt'));
+  const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
+  const rows = () => page.locator('.table tbody tr:not(.spacer)').count();
+  const few = await rows();
+  assert.equal(await theme(), 'dark');
+  // What a browser does before and after it prints, on a page of A4's width.
+  await page.emulateMedia({ media: 'print' });
+  await page.setViewportSize({ width: 703, height: 1000 });
+  await page.evaluate(() => dispatchEvent(new Event('beforeprint')));
+  assert.equal(await theme(), 'light');
+  assert.equal(await rows(), 40);
+  assert.match(await page.textContent('.table .note'), /more rows hold/);
+  assert.equal(await page.locator('nav, .theme, .buttons, .more').locator('visible=true').count(), 0);
+  // The rows in view and what is said of the others are everything.
+  const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wider <= 0, `wider than the paper by ${wider}`);
+  const canvas = await page.locator('.plot canvas').boundingBox();
+  assert.ok(canvas.width <= 690, `${canvas.width}`);
+  for (const id of ['answer', 'timeline', 'peak', 'theory', 'flops', 'verdicts', 'trend', 'unknown']) {
+    const box = await page.locator(`#${id}`).boundingBox();
+    assert.ok(box.height > 40, id);
+  }
+  await page.evaluate(() => dispatchEvent(new Event('afterprint')));
+  assert.equal(await theme(), 'dark');
+  assert.ok((await rows()) <= few);
+  assert.deepEqual(errors, []);
+  await dark.close();
 });
 
 it('says the sentence without JavaScript', async () => {

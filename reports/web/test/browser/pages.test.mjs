@@ -10,7 +10,7 @@ import { shots, urlOf } from './expect.mjs';
 
 const axe = readFileSync('node_modules/axe-core/axe.min.js', 'utf8');
 const full = ['gpt', 'everything']; // in every view
-const pages = [...full, 'small', 'accumulation', 'leak', 'bare', 'long', 'ranks'];
+const pages = [...full, 'card', 'small', 'accumulation', 'leak', 'bare', 'long', 'ranks'];
 const always = ['answer', 'timeline', 'theory', 'trend', 'unknown'];
 
 async function checkAccess(page) {
@@ -56,18 +56,23 @@ for (const [name, view] of Object.entries(views)) {
         await page.close();
       });
     }
-    it('compare', async () => {
-      const page = await browser.context.newPage();
-      const requests = [];
-      page.on('request', (request) => requests.push(request.url()));
-      await page.goto(urlOf('compare'));
-      assert.match(await page.textContent('h1'), /^The peak grew by /);
-      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert.ok(wider <= 0, `scrolls sideways by ${wider}`);
-      await checkAccess(page);
-      assert.equal(requests.length, 1);
-      await shoot(page, `compare-${name}`);
-      await page.close();
-    });
+    for (const which of ['compare', 'compare4']) {
+      it(which, async () => {
+        const page = await browser.context.newPage();
+        const requests = [];
+        page.on('request', (request) => requests.push(request.url()));
+        await page.goto(urlOf(which));
+        assert.match(await page.textContent('h1'), /^The peak (grew by|is the same) /);
+        const runs = which === 'compare' ? 2 : 4;
+        assert.equal(await page.locator('.runs li').count(), runs);
+        assert.equal(await page.locator('#totals + p + div tbody tr').first().locator('td').count(), runs + 2);
+        const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(wider <= 0, `scrolls sideways by ${wider}`);
+        await checkAccess(page);
+        assert.equal(requests.length, 1);
+        await shoot(page, `${which}-${name}`);
+        await page.close();
+      });
+    }
   });
 }

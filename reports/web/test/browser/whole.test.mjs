@@ -51,6 +51,61 @@ describe('the page', () => {
       assert.equal(await read(page, total), step.devices.cpu.peak.bytes);
     }));
 
+  it('shows what hardware counters told, and the roofline of the bytes that they counted', () =>
+    visit('card', async (page, truth) => {
+      const step = shownStep(truth);
+      const { executed } = step.flops;
+      const numbers = await page
+        .locator('.counted dd[title]')
+        .evaluateAll((list) => list.map((dd) => Number(dd.title.replaceAll(',', ''))));
+      assert.deepEqual(numbers, [
+        Math.round(executed.tensor),
+        Math.round(executed.scalar),
+        Math.round(executed.dram_bytes),
+      ]);
+      const { roofline } = truth.utilization;
+      const dots = await page
+        .locator('.roof-dot title')
+        .evaluateAll((list) => list.map((title) => title.textContent.split('\n')[0]));
+      assert.deepEqual(dots, roofline.map((point) => point.operator));
+      // No dot is above the roof.
+      const above = await page.evaluate(() => {
+        const [from, ridge, to] = document
+          .querySelector('.roof')
+          .getAttribute('points')
+          .split(' ')
+          .map((point) => point.split(',').map(Number));
+        const roofAt = (x) =>
+          x >= ridge[0]
+            ? to[1]
+            : from[1] + ((x - from[0]) / (ridge[0] - from[0])) * (ridge[1] - from[1]);
+        return [...document.querySelectorAll('.roof-dot')].filter(
+          (dot) => dot.cy.baseVal.value < roofAt(dot.cx.baseVal.value),
+        ).length;
+      });
+      assert.equal(above, 0);
+      assert.match(await page.textContent('#flops .caption'), /Roofline: executed FLOPs over/);
+    }));
+
+  it('says which numbers of an allocator are off, and that its rules were not followed', () =>
+    visit('everything', async (page) => {
+      const off = await page.locator('.books .check').last().locator('td').allTextContents();
+      assert.ok(off.every((text) => text === '2,097,152'), off.join(' '));
+      assert.match(await page.textContent('.caching-head'), /did not follow its known rules/);
+    }));
+
+  it('sorts and searches by who holds a block', () =>
+    visit('gpt', async (page) => {
+      await page.click('.table .choice >> text="Blocks"');
+      await page.fill('.table input', 'the optimizer');
+      const held = await all(page, '.table tbody .c-saved');
+      assert.ok(held.length > 5 && held.every((text) => text === 'the optimizer'));
+      await page.fill('.table input', '');
+      await page.click('.table .c-saved button');
+      const sorted = await all(page, '.table tbody .c-saved');
+      assert.deepEqual(sorted, [...sorted].sort());
+    }));
+
   it('switches themes', () =>
     visit('small', async (page) => {
       const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

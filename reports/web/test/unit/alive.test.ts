@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import { everything, grouped, layerOf, matching, REST, rowsAt, total } from '../../src/alive/rows';
+import { everything, grouped, heldBy, layerOf, matching, REST, rowsAt, total } from '../../src/alive/rows';
 import { tiles } from '../../src/alive/tiles';
 import type { Block, MarkView, StepView } from '../../src/data/types';
 import type { RoleWord } from '../../src/data/layout';
@@ -100,4 +100,16 @@ it('the treemap holds every byte', () => {
   const rows = rowsAt(step(blocks), mark('peak', sums));
   const leaves = tiles(rows, 1200, 400).flatMap((tile) => tile.leaves());
   expect(leaves.reduce((sum, leaf) => sum + leaf.value!, 0)).toBe(total(rows));
+});
+
+describe('who holds a block', () => {
+  const words = ['activation', 'gradient', 'input', 'unattributed'].map((key) => ({ key }));
+  const holder = (role: number, saved: boolean) =>
+    heldBy({ ...rowsAt(step([block(role, 'a', 8)]), mark('peak', []))[0], saved }, words as RoleWord[]);
+  it('follows from its role, and autograd stands beside', () => {
+    expect(holder(0, true)).toBe('autograd');
+    expect(holder(1, false)).toBe('a .grad');
+    expect(holder(2, true)).toBe('the program, autograd');
+    expect(holder(3, false)).toBe('not known');
+  });
 });

@@ -279,7 +279,10 @@ class Plot {
     const most = index.reduce((bytes, i) => Math.max(bytes, reserved[i]), 0);
     if (most > s.highest) return;
     g.fillStyle = this.ink;
-    this.atTheSide('reserved ' + human(most), this.y(most) - 6);
+    // Not where the limit's own label stands.
+    const shown = s.limit !== null && s.limit.bytes <= s.highest;
+    const below = shown ? this.y(s.limit!.bytes) + 30 : 0;
+    this.atTheSide('reserved ' + human(most), Math.max(this.y(most) - 6, below));
   }
 
   private peak() {

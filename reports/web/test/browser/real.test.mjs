@@ -22,7 +22,9 @@ for (const [view, options] of Object.entries(views)) {
     });
     after(() => browser.close());
 
-    for (const name of recordings) {
+    // The rest of the views are those of one model: what differs by view is layout, not data.
+    const both = /^(laptop-light|phone-dark)$/.test(view);
+    for (const name of both ? recordings : recordings.slice(0, 1)) {
       it(name, async () => {
         assert.ok(existsSync(join(folder, `${name}.html`)), `${name}.html was not made`);
         const truth = truthOf(name);

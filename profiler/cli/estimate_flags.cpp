@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <iostream>
+#include <iterator>
 
 #include "profiler/core/error.h"
 #include "profiler/core/units.h"
@@ -314,6 +316,10 @@ std::vector<std::string> values_of(const std::string& text, std::string_view fla
 }
 
 estimate::ModelSpec load_model(const std::string& name) {
+  if (name == "-") {
+    const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+    return estimate::model_from_config(text, "the configuration");
+  }
   namespace fs = std::filesystem;
   std::error_code ignored;
   if (fs::is_directory(name, ignored))

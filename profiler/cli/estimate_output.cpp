@@ -188,8 +188,12 @@ std::string memory_text(const Estimate& e, bool explain) {
   head.emplace_back(u.decimal);
   if (explain) head.insert(head.end(), {"formula", "source"});
   table.row(head);
+  const bool shapes = !e.model.tensors.empty();
   for (size_t g = 0; g < estimate::kGroupCount; ++g) {
     const auto group = static_cast<estimate::Group>(g);
+    if (shapes && (group == estimate::Group::kActivations || group == estimate::Group::kLogits)) {
+      continue;  // said below, in words
+    }
     const bool of_layers = group == estimate::Group::kActivations &&
                            e.config.recipe != "inference" && e.model.has_shape();
     line("  " + std::string(estimate::group_key(group)), memory.group(group),
@@ -202,7 +206,7 @@ std::string memory_text(const Estimate& e, bool explain) {
   }
   line("  total (every row at once)", memory.total);
   if (!memory.moments.empty()) {
-    line(fmt::format("  peak: {}", memory.moments[memory.peak_moment].title), memory.peak);
+    line(fmt::format("  {}: {}", shapes ? "peak of the model state" : "peak", memory.moments[memory.peak_moment].title), memory.peak);
   }
   if (!explain) return table.text();
   table.row({"  moments of the step"});
@@ -320,7 +324,8 @@ std::string tradeoff_text(const Estimate& e) {
 }  // namespace
 
 std::string estimate_text(const Estimate& e, bool explain) {
-  std::string text = header(e) + "\n" + memory_text(e, explain) + "\n" + flops_section(e, explain);
+  std::string text = header(e) + "\n" + memory_text(e, explain);
+  if (e.model.tensors.empty()) text += "\n" + flops_section(e, explain);
   const std::string device = device_section(e);
   if (!device.empty()) text += "\n" + device;
   if (explain) {
@@ -334,6 +339,8 @@ std::string estimate_text(const Estimate& e, bool explain) {
         "optimizer state, gradients,\n"
         "activations. KiB MiB GiB are 2^10 2^20 2^30 B, kB MB GB 1e3 1e6 1e9 B.\n";
   }
+  for (const auto& [key, why] : e.not_applicable) text += fmt::format("\n{}: {}", key, why);
+  if (!e.not_applicable.empty()) text += "\n";
   text += "\nAssumptions\n";
   for (const std::string& line : e.assumptions) text += "  - " + line + "\n";
   return text;
@@ -489,6 +496,10 @@ void estimate_json(JsonText& json, const Estimate& e, bool explain) {
   json.begin('[');
   for (const std::string& line : e.assumptions) json.value(line);
   json.end(']');
+  json.key("not_applicable");
+  json.begin('{');
+  for (const auto& [key, why] : e.not_applicable) json.member(key, why);
+  json.end('}');
   json.end('}');
 }
 

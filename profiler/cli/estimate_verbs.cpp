@@ -84,7 +84,8 @@ void add_estimate(CLI::App& app) {
   auto a = std::make_shared<EstimateArguments>();
   verb->add_option(
       "model", a->models,
-      "a name of torchtally models, or a Hugging Face config.json; several make a table");
+      "a name of torchtally models, a Hugging Face config.json, or - to read one from the input; "
+      "several make a table");
   for (const EstimateFlag& flag : estimate_flags()) {
     CLI::Option* option =
         verb->add_option(std::string(flag.name), a->values[std::string(flag.name)],

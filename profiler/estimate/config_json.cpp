@@ -215,6 +215,73 @@ void read_llama_like(const Fields& fields, ModelSpec& m, const std::string& type
 
 }  // namespace
 
+namespace {
+
+GivenTensor read_tensor(const Json& entry, const std::string& where) {
+  if (!entry.is_object()) throw Error("{}: an object with a shape is expected", where);
+  const Fields fields(entry, where);
+  if (!fields.has("shape") || !entry["shape"].is_array()) {
+    throw Error("{}: field 'shape' must be a list of whole numbers", where);
+  }
+  GivenTensor t;
+  t.numel = 1;
+  std::vector<int64_t> shape;
+  for (const Json& size : entry["shape"]) {
+    if (!size.is_number_unsigned() || size.get<uint64_t>() > 1'000'000'000'000) {
+      throw Error("{}: field 'shape' must be a list of whole numbers", where);
+    }
+    shape.push_back(size.get<int64_t>());
+    t.numel *= shape.back();
+    if (t.numel > Integer{1'000'000'000'000'000'000}) throw Error("{}: too many elements", where);
+  }
+  t.rows = static_cast<int64_t>(t.numel);
+  if (shape.size() >= 2 && t.numel > 0) {
+    t.rows = static_cast<int64_t>(t.numel / shape.back());
+    t.columns = static_cast<int64_t>(t.numel / shape[shape.size() - 2]);
+  }
+  t.element_bytes = fields.dimension("element_bytes", 0);
+  if (t.element_bytes > 64) throw Error("{}: field 'element_bytes' is too large", where);
+  t.trainable = fields.flag("trainable", true);
+  return t;
+}
+
+// A family of ours and its dimensions, named as the flags of the command line.
+ModelSpec model_from_dimensions(const Json& json, const std::string& file) {
+  const Fields fields(json, file);
+  ModelSpec m = family_model(fields.word("family", ""));
+  m.name = fields.word("name", file);
+  m.source = "its dimensions";
+  m.layers = fields.dimension("layers");
+  m.d_model = fields.dimension("d_model");
+  m.heads = fields.dimension("heads");
+  m.vocab = fields.dimension("vocab");
+  m.context = fields.dimension("context");
+  m.kv_heads = fields.dimension("kv_heads", 0);
+  m.head_dim = fields.dimension("head_dim", 0);
+  m.ffn = fields.dimension("ffn", 0);
+  m.experts = fields.dimension("experts", m.experts);
+  m.top_k = fields.dimension("top_k", m.top_k);
+  m.tied = fields.flag("tied", m.tied);
+  complete(m, file + ": ");
+  return m;
+}
+
+ModelSpec model_from_shapes(const Json& json, const std::string& file) {
+  const Fields fields(json, file);
+  ModelSpec m;
+  m.name = fields.word("name", file);
+  m.family = "shapes of the parameters";
+  m.source = "the shapes of its parameters";
+  size_t number = 0;
+  for (const Json& entry : json["parameters"]) {
+    m.tensors.push_back(read_tensor(entry, fmt::format("{}: parameter {}", file, number++)));
+  }
+  if (m.tensors.empty()) throw Error("{}: field 'parameters' is empty", file);
+  return m;
+}
+
+}  // namespace
+
 std::vector<std::string> config_model_types() {
   return {"gpt2",  "gpt_neox", "opt",       "llama", "mistral", "mixtral",
           "qwen2", "qwen3",    "qwen3_moe", "gemma", "gemma2",  "phi3"};
@@ -229,6 +296,10 @@ ModelSpec model_from_config(std::string_view text, const std::string& file) {
   }
   if (!json.is_object()) throw Error("{}: a JSON object is expected", file);
   const Fields fields(json, file);
+  if (!fields.has("model_type") && fields.has("family")) return model_from_dimensions(json, file);
+  if (!fields.has("model_type") && fields.has("parameters") && json["parameters"].is_array()) {
+    return model_from_shapes(json, file);
+  }
   if (!fields.has("model_type")) throw Error("{}: field 'model_type' is missing", file);
   const std::string type = fields.word("model_type", "");
   ModelSpec m;

@@ -31,7 +31,21 @@ std::vector<std::string> assumptions(const ModelSpec& m, const TrainingConfig& c
   const bool inference = c.recipe == "inference";
   const bool lora = c.recipe == "lora" || c.recipe == "qlora";
   if (!m.note.empty()) list.push_back(m.name + ": " + m.note);
-  assumption(list, !m.has_shape(),
+  const bool shapes = !m.tensors.empty();
+  bool own_types = false, trained = false, frozen = false;
+  for (const GivenTensor& t : m.tensors) {
+    own_types = own_types || t.element_bytes > 0;
+    (t.trainable ? trained : frozen) = true;
+  }
+  assumption(list, own_types,
+             "each parameter's own type rules its gradient and its state, not --recipe");
+  assumption(list, frozen && !inference, "frozen parameters have no gradient and no state");
+  assumption(list, shapes && trained && !inference,
+             "step counters of the optimizer (4 B a tensor) are not counted");
+  assumption(list, shapes && is_autocast(c.dtype),
+             "every trainable matrix is taken to be cast to 16 bits");
+  assumption(list, shapes && c.zero >= 3, "gathered FSDP units are not counted");
+  assumption(list, !m.has_shape() && !shapes,
              "no dimensions are known: activations, logits and the step peak leave them out");
   assumption(list, m.has_shape() && m.positions > 0 && c.sequence > m.context,
              "the sequence is longer than the model's table of positions: it could not run so");
@@ -78,7 +92,7 @@ std::vector<std::string> assumptions(const ModelSpec& m, const TrainingConfig& c
                                c.assumed_mfu * 100));
   const bool weights_16 = find_recipe(c.recipe).weight == 2;
   assumption(
-      list, !inference && !lora && weights_16 != is_16bit(c.dtype),
+      list, !inference && !lora && !own_types && weights_16 != is_16bit(c.dtype),
       "recipe and dtype differ: the recipe rules the model state, the dtype the activations");
   assumption(list, c.recipe == "autocast" && !is_autocast(c.dtype),
              "recipe autocast without an amp dtype: no 16-bit copies are counted");
@@ -167,8 +181,12 @@ void validate(const ModelSpec& m, const TrainingConfig& c) {
   }
   if (lora) at_least_one(c.lora_rank, "--lora-rank", 1'000'000);
   const std::string where = m.name.empty() ? "" : m.name + ": ";
+  if (m.has_shape() && !m.tensors.empty()) {
+    throw Error("{}dimensions and the shapes of the parameters exclude each other", where);
+  }
   if (!m.has_shape()) {
-    if (m.given_parameters <= 0) {
+    const bool shapes = !m.tensors.empty();
+    if (m.given_parameters <= 0 && !shapes) {
       if (m.family == "unpublished") {
         throw Error(
             "{}its size was never published: give --parameters (the lecture's rumour is 1700B)",
@@ -178,7 +196,13 @@ void validate(const ModelSpec& m, const TrainingConfig& c) {
           "{}give --parameters, or dimensions (--layers, --d-model, --heads, --vocab, --context)",
           where);
     }
-    if (find_optimizer(c.optimizer).kind == "adafactor" && !inference) {
+    if (m.given_parameters > 0 && shapes) {
+      throw Error("{}--parameters and the shapes of the parameters exclude each other", where);
+    }
+    if (shapes && c.tp * c.cp * c.pp * c.ep > 1) {
+      throw Error("{}--tp, --cp, --pp and --ep need a model's dimensions, not only shapes", where);
+    }
+    if (find_optimizer(c.optimizer).kind == "adafactor" && !inference && !shapes) {
       throw Error("--optimizer {} needs the model's dimensions: its state follows their shapes",
                   c.optimizer);
     }
@@ -219,6 +243,23 @@ void validate(const ModelSpec& m, const TrainingConfig& c) {
     throw Error("--batch, --sequence, --accumulate and --dp make a step of more than 1e37 FLOPs");
 }
 
+namespace {
+
+void say_what_shapes_do_not(Estimate& e) {
+  if (e.model.tensors.empty()) return;
+  const std::string only = "not applicable because only the shapes of the parameters are known";
+  for (const std::string_view key : {"activations", "logits"}) {
+    e.not_applicable.emplace_back(
+        key, only + ": what the forward pass keeps needs a run (torchtally run)");
+  }
+  e.not_applicable.emplace_back(
+      "peak", only + ": the peak given here is of the model state, without activations");
+  e.not_applicable.emplace_back(
+      "flops", only + ", not how often a step uses each: FLOPs need a run (torchtally run)");
+}
+
+}  // namespace
+
 Estimate estimate(const ModelSpec& model, const TrainingConfig& config) {
   validate(model, config);
   Estimate e;
@@ -243,6 +284,7 @@ Estimate estimate(const ModelSpec& model, const TrainingConfig& config) {
   }
   estimate_time(e);
   e.assumptions = assumptions(model, e.config, e.time);
+  say_what_shapes_do_not(e);
   return e;
 }
 

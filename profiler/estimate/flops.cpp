@@ -91,6 +91,7 @@ class FlopBuilder {
       f.counter_backward += f.recompute;  // the counter sees it where it happens
       f.operators = std::move(rows_);
     }
+    if (!m_.tensors.empty()) return f;  // how often a step uses a parameter is not known
     const ParameterCount count = count_parameters(m_);
     f.six_nd = 6 * count.active * tokens_;
     if (!m_.has_shape()) {

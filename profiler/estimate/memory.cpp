@@ -133,6 +133,18 @@ class StageBuilder {
     const Recipe& recipe = find_recipe(resolve_recipe(c_));
     const Optimizer& optimizer = find_optimizer(c_.optimizer);
     const bool z1 = c_.zero >= 1, z2 = c_.zero >= 2, z3 = c_.zero >= 3;
+    if (!m_.tensors.empty()) {
+      constexpr std::string_view kShapes = "the shapes of the parameters";
+      add("weights", "weights", state_.weights, "bytes of each parameter", kShapes,
+          Group::kParameters);
+      add("gradients", "gradients", state_.gradients, "bytes of each trainable parameter", kShapes,
+          Group::kGradients);
+      add("master_weights", "fp32 master weights", state_.master, "4 P", recipe.source,
+          Group::kOptimizerState);
+      add("moments", "optimizer state", state_.moments, "states x trainable parameters",
+          optimizer.source, Group::kOptimizerState);
+      return;
+    }
     add("weights", "weights", state_.weights, z3 ? "w P / dp" : "w P", recipe.source,
         Group::kParameters);
     add("adapters", "LoRA adapters", state_.adapters, "4 r (d_in + d_out) a matrix",
@@ -221,14 +233,20 @@ class StageBuilder {
     const Integer state = state_.weights + state_.adapters + state_.master + state_.moments;
     const Integer base = state + buckets_ + cublas_;
     if (inference_) {
-      push("decode", "decoding the last token", r_.total, "W + KV cache + logits");
+      if (m_.tensors.empty()) {
+        push("decode", "decoding the last token", r_.total, "W + KV cache + logits");
+      } else {
+        push("weights", "weights", r_.total, "W");
+      }
       return finish();
     }
     const Integer compute = base + state_.autocast_copies + state_.gathered;
     const bool kept = c_.accumulate > 1;
     const Integer held = kept ? state_.gradients : 0;  // of earlier micro-batches
     const Integer acts = group_sum(Group::kActivations);
-    if (stage_.last) {
+    if (!m_.tensors.empty()) {
+      // Where activations are not known, the moments at which they live are not either.
+    } else if (stage_.last) {
       push("loss", "loss: logits and their gradients", compute + held + acts + logits_,
            kept ? "W + O + G + A + logits" : "W + O + A + logits");
     } else {

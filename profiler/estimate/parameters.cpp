@@ -106,6 +106,7 @@ ParameterCount count_parameters(const ModelSpec& m) {
     if (t.name == "embedding" || t.name == "positions" || t.name == "head")
       count.embedding += elements;
   }
+  for (const GivenTensor& t : m.tensors) count.total += t.numel;
   count.computed = count.total;
   count.active = count.total - idle;
   if (m.given_parameters > 0) {

@@ -131,7 +131,50 @@ std::string resolve_recipe(const TrainingConfig& config) {
   return is_autocast(config.dtype) ? "autocast" : is_16bit(config.dtype) ? "pure-16" : "fp32";
 }
 
+namespace {
+
+// Each tensor by itself: 8-bit and factored states follow sizes and shapes. On one rank of dp.
+RankState state_of_tensors(const ModelSpec& model, const TrainingConfig& config) {
+  const std::string recipe_name = resolve_recipe(config);
+  const Recipe& recipe = find_recipe(recipe_name);
+  const Optimizer& optimizer = find_optimizer(config.optimizer);
+  const std::string format = weights_format(config, recipe_name);
+  RankState s;
+  for (const GivenTensor& t : model.tensors) {
+    // torch.optim makes gradients and state in the parameter's own type.
+    const auto own = static_cast<double>(t.element_bytes);
+    const double weight = own > 0         ? own
+                          : format.empty() ? recipe.weight
+                                           : find_format(format).bytes_per_parameter;
+    s.weights += bytes_of(t.numel, weight);
+    if (!t.trainable || recipe_name == "inference") continue;
+    const double state = own > 0 ? own : recipe.state;
+    s.gradients += bytes_of(t.numel, own > 0 ? own : recipe.gradient);
+    s.master += own > 0 ? 0 : bytes_of(t.numel, recipe.master);
+    s.moments += optimizer_bytes(optimizer, t.numel, t.rows, t.columns, state);
+    if (is_autocast(config.dtype) && t.columns > 0) s.autocast_copies += 2 * t.numel;
+    const Integer temporaries = bytes_of(t.numel, optimizer.temporaries * state);
+    if (!config.foreach_optimizer) {
+      s.optimizer_temporaries = std::max(s.optimizer_temporaries, temporaries);
+    } else if (optimizer.temporaries > 0) {
+      s.optimizer_temporaries += bytes_of(t.numel, state);
+    }
+  }
+  if (config.zero >= 3) s.weights = ceil_div(s.weights, config.dp);
+  if (config.zero >= 2) s.gradients = ceil_div(s.gradients, config.dp);
+  if (config.zero >= 1) {
+    s.master = ceil_div(s.master, config.dp);
+    s.moments = ceil_div(s.moments, config.dp);
+    if (!config.foreach_optimizer)
+      s.optimizer_temporaries = ceil_div(s.optimizer_temporaries, config.dp);
+  }
+  return s;
+}
+
+}  // namespace
+
 RankState rank_state(const ModelSpec& model, const TrainingConfig& config, const Stage& stage) {
+  if (!model.tensors.empty()) return state_of_tensors(model, config);
   const std::string recipe_name = resolve_recipe(config);
   const Recipe& recipe = find_recipe(recipe_name);
   const Optimizer& optimizer = find_optimizer(config.optimizer);

@@ -104,6 +104,81 @@ TEST(ConfigJson, WhatIsNotCoveredIsRefusedNotGuessed) {
       HasSubstr("activation_function"));
 }
 
+TEST(ConfigJson, ShapesAloneSayTheModelStateAndNothingElse) {
+  // A convolution, its bias and a frozen matrix in 16 bits.
+  const ModelSpec m = model_from_config(
+      R"({"name": "net", "parameters": [{"shape": [8, 4, 3, 3], "element_bytes": 4},
+          {"shape": [8], "element_bytes": 4},
+          {"shape": [16, 32], "element_bytes": 2, "trainable": false}]})",
+      "c.json");
+  EXPECT_EQ(m.name, "net");
+  TrainingConfig config;
+  config.optimizer = "adamw";
+  const Estimate e = estimate(m, config);
+  EXPECT_EQ(e.parameters.total, 288 + 8 + 512);
+  EXPECT_EQ(e.memory.group(Group::kParameters), 4 * 296 + 2 * 512);
+  EXPECT_EQ(e.memory.group(Group::kGradients), 4 * 296);
+  EXPECT_EQ(e.memory.group(Group::kOptimizerState), 8 * 296);
+  EXPECT_EQ(e.memory.group(Group::kActivations), 0);
+  EXPECT_EQ(e.flops.step, 0);
+  std::vector<std::string> said;
+  for (const auto& [key, why] : e.not_applicable) {
+    EXPECT_THAT(why, ::testing::StartsWith("not applicable because only the shapes")) << key;
+    said.emplace_back(key);
+  }
+  EXPECT_THAT(said, ::testing::ElementsAre("activations", "logits", "peak", "flops"));
+  // W + O + G and two temporaries of the convolution.
+  EXPECT_EQ(e.memory.peak, 4 * 296 + 2 * 512 + 8 * 296 + 4 * 296 + 2 * 4 * 288);
+  EXPECT_TRUE(estimate(find_model("gpt2"), config).not_applicable.empty());
+
+  // torch.optim.Adafactor: a row and a column of the last two dimensions, and the second moment of
+  // vectors in full.
+  config.optimizer = "adafactor";
+  EXPECT_EQ(estimate(m, config).memory.group(Group::kOptimizerState),
+            4 * (8 * 4 * 3 + 8 * 4 * 3) + 4 * 8);
+  config.optimizer = "adamw";
+  config.dp = 2;
+  config.zero = 1;
+  EXPECT_EQ(estimate(m, config).memory.group(Group::kOptimizerState), 4 * 296);
+  config.recipe = "inference";
+  EXPECT_EQ(estimate(m, config).memory.total, 4 * 296 + 2 * 512);
+}
+
+TEST(ConfigJson, AFamilyAndItsDimensions) {
+  const ModelSpec m = model_from_config(
+      R"({"family": "gpt", "name": "mine", "layers": 12, "d_model": 768, "heads": 12,
+          "vocab": 50257, "context": 1024})",
+      "c.json");
+  EXPECT_EQ(m.name, "mine");
+  EXPECT_EQ(count_parameters(m).total, 124'439'808);
+  EXPECT_EQ(m.ffn, 3072);
+  EXPECT_THAT(error_of([] { model_from_config(R"({"family": "gpt", "layers": 2})", "c.json"); }),
+              HasSubstr("c.json: field 'd_model' is missing"));
+  EXPECT_THAT(error_of([] { model_from_config(R"({"family": "resnet", "layers": 2})", "c.json"); }),
+              HasSubstr("resnet"));
+}
+
+TEST(ConfigJson, ShapesWithoutSenseAreRefused) {
+  const auto error = [](const std::string& parameters) {
+    return error_of([&] {
+      model_from_config("{\"parameters\": " + parameters + "}", "c.json");
+    });
+  };
+  EXPECT_THAT(error("[]"), HasSubstr("c.json: field 'parameters' is empty"));
+  EXPECT_THAT(error("[3]"), HasSubstr("c.json: parameter 0: an object"));
+  EXPECT_THAT(error(R"([{"shape": [2]}, {"shape": [-1]}])"), HasSubstr("parameter 1: field 'shape'"));
+  EXPECT_THAT(error(R"([{"shape": 3}])"), HasSubstr("field 'shape'"));
+  EXPECT_THAT(error(R"([{"shape": [1000000000000, 1000000000000]}])"), HasSubstr("too many"));
+  EXPECT_THAT(error(R"([{"shape": [2], "trainable": 1}])"), HasSubstr("'trainable'"));
+  const ModelSpec m = model_from_config(R"({"parameters": [{"shape": [2]}]})", "c.json");
+  TrainingConfig config;
+  config.tp = 2;
+  EXPECT_THAT(error_of([&] { estimate(m, config); }), HasSubstr("need a model's dimensions"));
+  config.tp = 1;
+  config.recipe = "lora";
+  EXPECT_THAT(error_of([&] { estimate(m, config); }), HasSubstr("--recipe lora"));
+}
+
 TEST(FindModel, ListsTheNearestNames) {
   EXPECT_THAT(error_of([] { find_model("lama-65b"); }), HasSubstr("llama-65b"));
   EXPECT_THAT(error_of([] { find_model("gpt2xxl"); }), HasSubstr("gpt2-xl"));

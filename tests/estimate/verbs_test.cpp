@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fstream>
+#include <iostream>
+#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -99,6 +101,26 @@ TEST(Estimate, ListsMakeATable) {
 
 TEST(Estimate, ASingleConfigurationIsALineOfCsvToo) {
   EXPECT_EQ(lines_of(run_line("torchtally estimate gpt2 --csv").out), 2U);
+}
+
+TEST(Estimate, ReadsAConfigurationFromItsInput) {
+  const auto estimate_of_input = [](const std::string& text) {
+    std::istringstream input(text);
+    std::streambuf* before = std::cin.rdbuf(input.rdbuf());
+    const VerbResult r = run_line("torchtally estimate - --batch 2");
+    std::cin.rdbuf(before);
+    return r;
+  };
+  const VerbResult config = estimate_of_input(
+      R"({"model_type":"gpt2","n_layer":2,"n_embd":64,"n_head":2,"vocab_size":256,"n_positions":64})");
+  EXPECT_THAT(config.out, HasSubstr("the configuration  (gpt2)"));
+  EXPECT_THAT(estimate_of_input("{}").error, HasSubstr("the configuration: field 'model_type'"));
+  const VerbResult shapes =
+      estimate_of_input(R"({"name": "net", "parameters": [{"shape": [1024, 1024]}]})");
+  EXPECT_THAT(shapes.out, HasSubstr("net  (shapes of the parameters)\n1,048,576 parameters"));
+  EXPECT_THAT(shapes.out, HasSubstr("activations: not applicable because only the shapes"));
+  EXPECT_THAT(shapes.out, HasSubstr("total (every row at once)"));
+  EXPECT_THAT(shapes.out, ::testing::Not(HasSubstr("FLOPs of one step")));
 }
 
 TEST(Estimate, ExplainHasFormulasSourcesAndTradeOffs) {

@@ -29,6 +29,15 @@ enum class Norm { kLayerNorm, kRmsNorm };
 // kGeluNew: the tanh form written out in Python (GPT-2 in transformers), which keeps more.
 enum class Mlp { kGelu, kGeluNew, kRelu, kGated };
 
+// A parameter of a model of which only the shapes are known.
+struct GivenTensor {
+  // Adafactor's: elements / last dimension, and elements / the one before it; a vector: n and 0.
+  int64_t rows = 0, columns = 0;
+  Integer numel = 0;
+  int64_t element_bytes = 0;  // of its own type, where --recipe and --dtype say nothing; 0: theirs
+  bool trainable = true;
+};
+
 // A decoder-only transformer by its dimensions. The structure members default to a GPT-2 block.
 struct ModelSpec {
   std::string name;
@@ -57,6 +66,8 @@ struct ModelSpec {
   Norm norm = Norm::kLayerNorm;
   Mlp mlp = Mlp::kGelu;
   bool qk_norm = false;  // an RMSNorm of head_dim on q and on k (Qwen 3)
+  // The parameters of any other model, in place of dimensions: its state is known, nothing else.
+  std::vector<GivenTensor> tensors;
   // Counts given instead of computed ones (--parameters); 0: computed from the dimensions.
   Integer given_parameters = 0, given_active_parameters = 0;
   // Counts as published, for comparison; 0: none.
@@ -76,7 +87,11 @@ ModelSpec find_model(const std::string& name);
 std::vector<std::string> nearest_models(const std::string& name, size_t count);
 // The structure of a family with no dimensions: gpt, llama, moe, palm, gopher, megatron.
 ModelSpec family_model(const std::string& family);
-// A Hugging Face config.json. `file` is named in errors.
+// A Hugging Face config.json; or a family and its dimensions under the names of the command line's
+// flags, {"family": "gpt", "layers": 4, "d_model": 128, "heads": 4, "vocab": 256, "context": 128};
+// or the shapes of any model's parameters, {"name": "net", "parameters": [{"shape": [64, 3, 7, 7],
+// "element_bytes": 4, "trainable": true}]}, of which the last two and the name may be left out.
+// `file` is named in errors.
 ModelSpec model_from_config(std::string_view json, const std::string& file);
 ModelSpec model_from_config_file(const std::string& path);
 std::vector<std::string> config_model_types();
@@ -294,6 +309,9 @@ struct Estimate {
   DeviceEstimate device;
   TimeEstimate time;
   std::vector<std::string> assumptions;
+  // Which of activations, logits, peak and flops are not in it, and why: "not applicable because
+  // ...". Their numbers are 0, and the peak is that of the model state.
+  std::vector<std::pair<std::string_view, std::string>> not_applicable;
 };
 
 MemoryEstimate estimate_memory(const ModelSpec& model, const TrainingConfig& config);

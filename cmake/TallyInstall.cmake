@@ -11,6 +11,7 @@ install(FILES profiler/include/torchtally/estimate.h
 if(TORCHTALLY_WITH_TORCH)
   list(APPEND tally_installed tally_profiler)
   install(FILES profiler/include/torchtally/profiler.h profiler/include/torchtally/checkpoint.h
+      profiler/include/torchtally/testing.h
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/torchtally)
   # How a consumer finds the same LibTorch; see TorchTallyConfig.cmake.
   install(FILES cmake/TallyTorch.cmake DESTINATION ${tally_config_dir})

@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpt.h"
@@ -80,6 +82,16 @@ torch::Tensor loss_of(sample::Gpt& model, const torch::Tensor& tokens,
   return torch::cross_entropy_loss(logits.flatten(0, 1), targets.flatten());
 }
 
+// For the report's closed forms.
+std::string description(const sample::GptConfig& model) {
+  std::ostringstream text;
+  text << R"({"family": "gpt", "name": "train_gpt", "layers": )" << model.layers
+       << R"(, "d_model": )" << model.width << R"(, "heads": )" << model.heads << R"(, "vocab": )"
+       << model.vocabulary << R"(, "context": )" << model.context << R"(, "tied": )"
+       << (model.untied ? "false" : "true") << "}";
+  return text.str();
+}
+
 sample::Losses train(const Flags& flags) {
   if (flags.model.width % flags.model.heads != 0) {
     throw sample::BadInput("--heads " + std::to_string(flags.model.heads) +
@@ -96,7 +108,9 @@ sample::Losses train(const Flags& flags) {
               data.bytes());
 
   sample::Losses losses;
-  tally::Profiler profiler(sample::profiler_options(flags));
+  tally::Options options = sample::profiler_options(flags);
+  options.model = description(flags.model);
+  tally::Profiler profiler(std::move(options));
   profiler.watch(*model);
   profiler.watch(*optimizer);
   for (int64_t i = 0; i < flags.steps; ++i) {

@@ -110,6 +110,12 @@ void fill_operators(const Summary& summary, estimate::TrainingConfig* config) {
 
 Estimate estimate_of(const recording::Run& run, const std::string& model, const Summary& summary) {
   const estimate::ModelSpec spec = model_of(model);
+  if (summary.trainable_count != summary.parameter_count) {
+    throw NotApplicable{
+        fmt::format("{} of the {} parameters are frozen, and closed forms are of training them all",
+                    format_integer(summary.parameter_count - summary.trainable_count),
+                    format_integer(summary.parameter_count))};
+  }
   estimate::TrainingConfig config;
   fill_types(run, &config);
   fill_optimizer(run, &config);

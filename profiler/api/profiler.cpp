@@ -28,6 +28,16 @@ class Profiler::Impl {
     return ask([&](const Recorder& recorder) { return recorder.verdict(kind); });
   }
 
+  std::string over_budget(const std::vector<std::pair<std::string, std::string>>& limits) const {
+    if (!stopped_) return "the profiler still records: stop() comes before its budget is looked at";
+    if (!options().enabled) return {};
+    try {
+      return recorder_.over_budget(limits);
+    } catch (const std::exception& error) {
+      return error.what();
+    }
+  }
+
   Session* session() { return recorder_.session(); }
   hooks::ObjectSource* objects() { return recorder_.objects(); }
   const Options& options() const { return recorder_.options(); }
@@ -68,6 +78,10 @@ Step Profiler::step() {
 void Profiler::stop() noexcept { impl_->stop(); }
 std::string Profiler::summary() const { return impl_->summary(); }
 std::string Profiler::verdict(const std::string& kind) const { return impl_->verdict(kind); }
+std::string Profiler::over_budget(
+    const std::vector<std::pair<std::string, std::string>>& limits) const {
+  return impl_->over_budget(limits);
+}
 const Options& Profiler::options() const { return impl_->options(); }
 
 Step::Step(Profiler* profiler, bool owns)

@@ -7,6 +7,7 @@
 
 #include "hooks/torch/objects.h"
 #include "hooks/torch/runtime.h"
+#include "profiler/analysis/budget.h"
 #include "profiler/analysis/build.h"
 #include "profiler/api/options.h"
 #include "profiler/api/torch_check.h"
@@ -55,6 +56,7 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
       {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"},
       {"budget_action", options_.budget_stops ? "stop" : "record"}};
   session_ = std::make_unique<Session>(std::move(session), std::move(sources.all));
+  if (!options_.model.empty()) describe_model(options_.model);
 }
 
 Recorder::~Recorder() { stop("clean"); }
@@ -70,6 +72,10 @@ void Recorder::stop(const std::string& ended, const std::string& note) noexcept 
   } catch (const std::exception& error) {
     complain(error.what());
   }
+}
+
+void Recorder::describe_model(const std::string& model) {
+  if (session()) Session::context().directory.update([&](RunInfo& info) { info.model = model; });
 }
 
 Session* Recorder::session() { return session_ && !stopped_ ? session_.get() : nullptr; }
@@ -91,6 +97,11 @@ std::string Recorder::verdict(const std::string& kind) const {
     if (verdict.kind == kind) return verdict.verdict;
   }
   return {};
+}
+
+std::string Recorder::over_budget(
+    const std::vector<std::pair<std::string, std::string>>& limits) const {
+  return analysis::over_budget(summary(), limits);
 }
 
 }  // namespace tally

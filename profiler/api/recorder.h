@@ -31,6 +31,9 @@ class Recorder {
   // "clean" or "exception", and a sentence that says more, or "". Writes the report.
   void stop(const std::string& ended, const std::string& note = {}) noexcept;
 
+  // What the model is, as Options::model, where it is known only later; the last word counts.
+  void describe_model(const std::string& model);
+
   Session* session();             // nullptr when disabled or stopped
   hooks::ObjectSource* objects();  // the same
   const Options& options() const { return options_; }  // with the environment applied
@@ -40,6 +43,8 @@ class Recorder {
   std::string text() const;
   std::string json() const;
   std::string verdict(const std::string& kind) const;  // its sentence, or ""
+  std::string over_budget(
+      const std::vector<std::pair<std::string, std::string>>& limits) const;  // or ""
 
  private:
   analysis::Summary summary() const;

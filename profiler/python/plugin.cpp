@@ -196,6 +196,10 @@ TALLY_PLUGIN void torchtally_step_discard() noexcept {
   if (auto* open = session()) open->step_discard();
 }
 
+// What the model is: the text of its config.json.
+TALLY_PLUGIN void torchtally_describe_model(const char* model) noexcept {
+  if (recorder()) recorder()->describe_model(model);
+}
 TALLY_PLUGIN uint32_t torchtally_intern(const char* name) noexcept {
   return tally::Session::context().strings.intern(name).value;
 }

@@ -89,6 +89,12 @@ TEST_F(ClosedForm, AnotherModelsParametersAreSaid) {
               HasSubstr("the configuration has 124439808 parameters, the run "));
 }
 
+TEST_F(ClosedForm, IsOfATrainingOfAllParameters) {
+  run_.info.parameters.front().trainable = false;
+  EXPECT_THAT(rows(kModel).at("gradient").closed_form_cause,
+              HasSubstr("parameters are frozen, and closed forms are of training them all"));
+}
+
 TEST(Utilization, OfAProcessorIsNotKnownAndSaysWhy) {
   const Summary summary = build_summary(test::make_synthetic_run().as_recorded());
   const Utilization& u = summary.utilization;

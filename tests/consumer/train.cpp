@@ -4,6 +4,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
 #include <torchtally/profiler.h>
+#include <torchtally/testing.h>
 
 #include <iostream>
 
@@ -22,5 +23,7 @@ int main() {
   profiler.stop();
   const std::string summary = profiler.summary();
   std::cout << summary;
+  const auto budget = tally::testing::StaysWithin("1 MiB");
+  if (!budget.MatchAndExplain(profiler, &std::cout)) return 1;
   return summary.find("Books of step") == std::string::npos;
 }

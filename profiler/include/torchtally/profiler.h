@@ -17,6 +17,8 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace at {
 class Tensor;
@@ -51,6 +53,11 @@ struct Options {
   bool counters = false;
   // TORCHTALLY_ENABLED (0 or 1): false makes everything below do nothing.
   bool enabled = true;
+  // What the model is, for the closed forms that the report has beside its theory: a name of
+  // `torchtally models`, or the text of a configuration (docs/estimates.md: a Hugging Face
+  // config.json, or a family and its dimensions). "": not said. No variable of its own; what cannot
+  // be used is said in the report.
+  std::string model = {};
 };
 
 // Thrown by the constructor only: the recording cannot be written, another profiler records, an
@@ -104,6 +111,10 @@ class TORCHTALLY_API Profiler {
   // card, which begins with the verdict ("pays: ..."). After stop(); "" where there was nothing to
   // judge. For tests: EXPECT_EQ(profiler.verdict("accumulation").rfind("works", 0), 0u).
   std::string verdict(const std::string& kind) const;
+  // What had more bytes than it may, of limits such as {{"peak", "1.2 GiB"}, {"activations", "800
+  // MiB"}}: a sentence, "" where all stayed within. torchtally/testing.h has the words and a
+  // matcher for GoogleTest. After stop().
+  std::string over_budget(const std::vector<std::pair<std::string, std::string>>& limits) const;
   const Options& options() const;  // with the environment applied
 
  private:

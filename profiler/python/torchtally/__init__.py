@@ -16,8 +16,10 @@ from ._build import VERSION as __version__
 
 if TYPE_CHECKING:
     from ._budget import assert_budget
+    from ._estimate import Estimate, EstimateRow, estimate
     from ._library import TallyError, TorchVersionError
     from ._profile import Profile, profile
+    from ._verdicts import assert_verdicts
 
 # Loaded when they are first asked for: the command line needs no torch.
 _WHERE = {
@@ -26,6 +28,10 @@ _WHERE = {
     "Profile": "_profile",
     "profile": "_profile",
     "assert_budget": "_budget",
+    "assert_verdicts": "_verdicts",
+    "Estimate": "_estimate",
+    "EstimateRow": "_estimate",
+    "estimate": "_estimate",
 }
 __all__ = ["__version__", *_WHERE]
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import TYPE_CHECKING, Any, Union
 
+from ._program import ask
 from ._units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from ._profile import Profile
+
+Recorded = Union["Profile", dict[str, Any], str, "os.PathLike[str]"]
 
 ROLES = (
     "parameter", "buffer", "optimizer_state", "gradient", "activation", "recomputed_activation",
     "input", "held_output", "temporary_forward", "temporary_backward", "temporary_optimizer",
     "workspace", "communication", "external", "unattributed",
 )
-_GROUPS = {role: (role,) for role in ROLES} | {f"{role}s": (role,) for role in ROLES}
+_GROUPS: dict[str, tuple[str, ...]] = {role: (role,) for role in ROLES}
+_GROUPS |= {f"{role}s": (role,) for role in ROLES}
 _GROUPS |= {
     "activations": ("activation", "recomputed_activation"),
     "temporaries": ("temporary_forward", "temporary_backward", "temporary_optimizer"),
@@ -30,18 +33,22 @@ _GROUPS |= {
 
 def read_text(path: str | os.PathLike[str], form: str = "text") -> str:
     """What ``torchtally report`` says of a recording. Raises ValueError."""
-    program = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bin", "torchtally")
-    result = subprocess.run(
-        [program, "report", os.fspath(path), "--format", form], capture_output=True, text=True
-    )
-    if result.returncode != 0:
-        raise ValueError(result.stderr.strip().removeprefix("torchtally: "))
-    return result.stdout
+    return ask("report", os.fspath(path), "--format", form)
 
 
 def read_recording(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The same with the keys of ``--format json``. Raises ValueError."""
-    return json.loads(read_text(path, "json"))
+    data: dict[str, Any] = json.loads(read_text(path, "json"))
+    return data
+
+
+def data_of(recorded: Recorded) -> dict[str, Any]:
+    """What `data()` gives of a profile that has ended, of its data, or of a recording by its path."""
+    if isinstance(recorded, dict):
+        return recorded
+    if isinstance(recorded, (str, os.PathLike)):
+        return read_recording(recorded)
+    return recorded.data()
 
 
 def highest(data: dict[str, Any], what: str) -> tuple[int, int, str]:
@@ -62,7 +69,7 @@ def highest(data: dict[str, Any], what: str) -> tuple[int, int, str]:
 
 
 def assert_budget(
-    recorded: Union[Profile, dict[str, Any], str, os.PathLike[str]],
+    recorded: Recorded,
     peak: int | str | None = None,
     **limits: int | str,
 ) -> None:
@@ -75,12 +82,7 @@ def assert_budget(
     `temporaries` (of all phases), or `saved` (what autograd kept). Each is held against every mark
     of every step. Raises ValueError for a name or a size without sense.
     """
-    if isinstance(recorded, dict):
-        data = recorded
-    elif isinstance(recorded, (str, os.PathLike)):
-        data = read_recording(recorded)
-    else:
-        data = recorded.data()
+    data = data_of(recorded)
     if not data.get("steps"):
         raise ValueError("there is no step to hold against the budget: nothing was recorded")
     wanted = dict(limits) if peak is None else {"peak": peak, **limits}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import pathlib
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ class Library:
     def __init__(self) -> None:
         _check_version()
         try:
-            torch.ops.load_library(str(PLUGIN))
+            torch.ops.load_library(str(PLUGIN))  # type: ignore[no-untyped-call]
         except OSError as error:
             raise TallyError(
                 f"the plug-in {PLUGIN} cannot be loaded ({error}); rebuild it with: {_rebuild_command()}"
@@ -52,7 +53,7 @@ class Library:
         slow = ctypes.CDLL(str(PLUGIN))
         text, number, nothing = ctypes.c_char_p, ctypes.c_uint32, None
 
-        def bind(library: ctypes.CDLL, name: str, result, *arguments):
+        def bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
             function = getattr(library, "torchtally_" + name)
             function.restype = result
             function.argtypes = arguments
@@ -69,6 +70,7 @@ class Library:
         self.records = bind(quick, "records", ctypes.c_int)
         self.recording_path = bind(quick, "recording_path", text)
         self.report_path = bind(quick, "report_path", text)
+        self.describe_model = bind(quick, "describe_model", nothing, text)
         self.intern = bind(quick, "intern", number, text)
         self.enter = bind(quick, "enter", nothing, number)
         self.exit = bind(quick, "exit", nothing, number)
@@ -76,12 +78,12 @@ class Library:
         self._text = bind(quick, "text", text, ctypes.POINTER(text))
         self._json = bind(quick, "json", text, ctypes.POINTER(text))
 
-    def _report(self, function) -> str:
+    def _report(self, function: Any) -> str:
         error = ctypes.c_char_p()
         result = function(ctypes.byref(error))
         if error.value is not None:
             raise TallyError(error.value.decode())
-        return result.decode()
+        return str(result.decode())
 
     def text(self) -> str:
         return self._report(self._text)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from ._config import config_text, find_config
 from ._library import Library
 
 
@@ -33,7 +34,8 @@ class Names:
         self._numbers: dict[int, int] = {}
         self._alive: dict[int, weakref.ref[torch.nn.Module]] = {}
         self._roots: list[tuple[weakref.ref[torch.nn.Module], str]] = []
-        self._handles: list = []
+        self._described = 0  # roots that carry a configuration; of several none is the model
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._watch = torch.ops.torchtally.watch.default
 
     # ---- names
@@ -43,6 +45,7 @@ class Names:
         label = name or type(module).__name__
         if not any(root() is module for root, _ in self._roots):
             self._roots.append((weakref.ref(module), name))
+            self._describe(module)
         names, types = [], []
         tensors: list[torch.Tensor] = []
         tensor_names, tensor_modules, is_buffer = [], [], []
@@ -58,7 +61,7 @@ class Names:
                 *((item, True) for item in child._buffers.items()),
             ):
                 key, tensor = own
-                if tensor is None or isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+                if tensor is None or torch.nn.parameter.is_lazy(tensor):
                     continue
                 for plain in plain_tensors(tensor):
                     tensors.append(plain)
@@ -66,6 +69,17 @@ class Names:
                     tensor_modules.append(full)
                     is_buffer.append(int(buffer))
         self._watch(names, types, tensors, tensor_names, tensor_modules, is_buffer)
+
+    def _describe(self, module: torch.nn.Module) -> None:
+        """For the report's closed forms: the configuration of the one model that has one."""
+        try:
+            config = find_config(module)
+            text = config_text(config) if config is not None else ""
+        except Exception:  # a model of another library may carry anything
+            return
+        if text:
+            self._described += 1
+            self._library.describe_model(text.encode() if self._described == 1 else b"")
 
     def _known(self, module: torch.nn.Module) -> bool:
         known = self._alive.get(id(module))
@@ -75,9 +89,10 @@ class Names:
         key = id(module)
         if self._known(module):  # shared: the first name stays
             return self._numbers[key]
-        number = self._library.intern(name.encode())
+        number: int = self._library.intern(name.encode())
+        numbers, alive = self._numbers, self._alive  # not self: it would live as long as the module
 
-        def forget(_: object, key: int = key, numbers=self._numbers, alive=self._alive) -> None:
+        def forget(_: object) -> None:
             numbers.pop(key, None)
             alive.pop(key, None)
 

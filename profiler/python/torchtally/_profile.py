@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import html
 import json
@@ -62,6 +63,27 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, torch.nn.Module) else [value]
 
 
+def _scalars_of(data: dict[str, Any], number: int) -> dict[str, float]:
+    steps = data.get("steps", [])
+    if not -len(steps) <= number < len(steps):
+        return {}
+    step = steps[number]
+    device = next(iter(step["devices"].values()))
+    scalars = {"peak_bytes": float(device["peak"]["bytes"])}
+    for role, size in device["peak"]["roles"].items():
+        if size:
+            scalars[f"peak/{role}_bytes"] = float(size)
+    edges = [mark["saved_bytes"] for mark in device["marks"] if mark["name"] == "forward_edge"]
+    if edges:
+        scalars["saved_bytes"] = float(max(edges))
+    flops = step["flops"]
+    scalars["flops"] = float(
+        sum(flops[phase] for phase in ("forward", "backward", "recompute", "optimizer"))
+    )
+    scalars["seconds"] = float(step["seconds"])
+    return scalars
+
+
 class Profile:
     """One recording of this process. Use it as a context manager; see `torchtally.profile`."""
 
@@ -106,6 +128,7 @@ class Profile:
             self._library = library()
             self._optimizers = Optimizers(self._after_update)
             self._optimizers.install()
+            atexit.register(self._stop_at_exit)  # `stop` may never be called
             if self._first == 0:
                 self._begin()
         return self
@@ -114,8 +137,12 @@ class Profile:
         """Ends the recording and writes the report. `error`: what ended the run, if anything did."""
         if self._optimizers is not None:
             self._optimizers.remove()
+            atexit.unregister(self._stop_at_exit)
         self._finish(error)
         self._done = True
+
+    def _stop_at_exit(self) -> None:
+        self.stop(getattr(sys, "last_value", None))  # what the interpreter ended with
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Profile]:
@@ -221,6 +248,16 @@ class Profile:
         if self._enabled:
             self._step_ended()
 
+    def discard(self) -> None:
+        """Forgets what ran since the last update: an evaluation, say, is no part of a training step.
+
+        Only for what begins and ends between two steps: between two backward passes of one step it
+        would forget the first. Does nothing between the updates of several optimizers.
+        """
+        if self._recording_now and not self._stepped and os.getpid() == self._process:
+            self._library.step_discard()
+            self._library.step_begin()
+
     def micro_step(self) -> None:
         """A new micro-batch begins. Optional: a backward pass ends a micro-step by itself."""
         if self._recording_now:
@@ -245,6 +282,11 @@ class Profile:
         return self._recording
 
     @property
+    def updates(self) -> int:
+        """How many steps of the program have ended, recorded or not."""
+        return self._updates
+
+    @property
     def report(self) -> str:
         """Path of the HTML page; "" when there is none."""
         return self._report
@@ -266,32 +308,26 @@ class Profile:
             return {}
         if not self._is_latest():
             return read_recording(self._recording)
-        return json.loads(self._library.json())
+        data: dict[str, Any] = json.loads(self._library.json())
+        return data
 
-    def scalars(self) -> dict[str, float]:
-        """Numbers of the last step, flat, for TensorBoard and the like.
+    def verdicts(self) -> dict[str, str]:
+        """What the report judges, by kind: checkpointing, accumulation, oom, leak.
+
+        Each is the sentence of its card, which begins with the verdict ("pays: ..."); a kind that
+        there was nothing to judge of is left out. docs/verdicts.md has all verdicts; `data()` has
+        their evidence and remedies. Raises TallyError.
+        """
+        return {verdict["kind"]: verdict["verdict"] for verdict in self.data().get("verdicts", [])}
+
+    def scalars(self, step: int = -1) -> dict[str, float]:
+        """Numbers of a step, by default the last, flat, for TensorBoard and the like.
 
         `peak_bytes`; `peak/<role>_bytes` for each role that is not 0; `saved_bytes` (the most that
-        autograd held at a backward pass); `flops`; `seconds`.
+        autograd held at a backward pass); `flops`; `seconds`. `step`: its place among the recorded
+        ones, from the end if negative. {} where there is none. Raises TallyError.
         """
-        data = self.data()
-        if not data or not data["steps"]:
-            return {}
-        step = data["steps"][-1]
-        device = next(iter(step["devices"].values()))
-        scalars = {"peak_bytes": float(device["peak"]["bytes"])}
-        for role, size in device["peak"]["roles"].items():
-            if size:
-                scalars[f"peak/{role}_bytes"] = float(size)
-        edges = [mark["saved_bytes"] for mark in device["marks"] if mark["name"] == "forward_edge"]
-        if edges:
-            scalars["saved_bytes"] = float(max(edges))
-        flops = step["flops"]
-        scalars["flops"] = float(
-            sum(flops[phase] for phase in ("forward", "backward", "recompute", "optimizer"))
-        )
-        scalars["seconds"] = float(step["seconds"])
-        return scalars
+        return _scalars_of(self.data(), step)
 
     def _is_latest(self) -> bool:
         """The plug-in knows one recording, the last that was begun."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -19,15 +20,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     marker = item.get_closest_marker("torchtally_budget")
     if marker is None:
         yield
         return
-    import torchtally  # here: tests without the marker need no torch
+    # Here: tests without the marker need no torch.
+    from ._budget import assert_budget
+    from ._profile import Profile
 
     with tempfile.TemporaryDirectory(prefix="torchtally-") as folder:
-        profile = torchtally.profile(recording=os.path.join(folder, "test.tally"))
+        profile = Profile(recording=os.path.join(folder, "test.tally"))
         profile.start()
         try:
             outcome = yield
@@ -35,6 +38,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             profile.stop()
         if outcome.excinfo is None and profile.records:
             try:
-                torchtally.assert_budget(profile, *marker.args, **marker.kwargs)
+                assert_budget(profile, *marker.args, **marker.kwargs)
             except (AssertionError, ValueError) as error:
                 outcome.force_exception(pytest.fail.Exception(str(error), pytrace=False))

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training step costs under the profiler in Python, and under other tools beside it.
+
+    PYTHONPATH=build/python python tests/benchmarks/python_overhead.py gpt2 --rounds 21
+    PYTHONPATH=build/python python tests/benchmarks/python_overhead.py tiny --rounds 15 --others
+
+Each round runs the same steps without and with each tool, in one process, in an order that turns from
+round to round; a ratio is of one round. Printed: the median of the ratios, the lowest and highest, of
+the time that passed and of the processor time of all threads, which a busy machine disturbs less.
+Exit code 1: the profiler's median of the time that passed is above its bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+import torchtally
+
+Step = Callable[[], None]
+Around = Callable[[], "contextlib.AbstractContextManager[object]"]
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, s, h = x.shape
+        q, k, v = (part.view(b, s, self.heads, -1).transpose(1, 2) for part in self.c_attn(self.ln_1(x)).split(h, 2))
+        attention = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.c_proj(attention.transpose(1, 2).reshape(b, s, h))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocabulary: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(vocabulary, width)
+        self.h = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(width)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.wte(ids)
+        for block in self.h:
+            x = block(x)
+        return nn.functional.linear(self.ln_f(x), self.wte.weight)
+
+
+def gpt2() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """GPT-2 small's shape with a short sequence, so that a round takes seconds."""
+    model = Gpt(50257, 768, 12, 12)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        ids = torch.randint(50257, (1, 64))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
+        optimizer.step()
+
+    return model, optimizer, step
+
+
+def tiny() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """Nearly nothing but calls: 300 layers of 16 x 16."""
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(300)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(torch.randn(8, 16)).sum().backward()
+        optimizer.step()
+
+    return model, optimizer, step
+
+
+WORKLOADS = {"gpt2": (gpt2, 1, 1.02), "tiny": (tiny, 10, 1.5)}  # model, steps a round, bar
+
+
+def tools(
+    model: nn.Module, optimizer: torch.optim.Optimizer, folder: str, others: bool
+) -> dict[str, Around]:
+    def tally() -> contextlib.AbstractContextManager[object]:
+        return torchtally.profile(model, optimizer, recording=os.path.join(folder, "run.tally"))
+
+    if not others:
+        return {"torchtally": tally}
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    @contextlib.contextmanager
+    def tracker() -> Iterator[MemTracker]:
+        tracker = MemTracker()
+        tracker.track_external(model, optimizer)
+        with tracker:
+            yield tracker
+
+    def profiler() -> contextlib.AbstractContextManager[object]:
+        return torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, with_stack=True
+        )
+
+    return {"torchtally": tally, "torch.profiler, memory and stacks": profiler, "MemTracker": tracker}
+
+
+def seconds(step: Step, steps: int, between: Step = lambda: None) -> tuple[float, float]:
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        step()
+        between()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def measure(name: str, rounds: int, others: bool) -> bool:
+    make, steps, bar = WORKLOADS[name]
+    model, optimizer, step = make()
+    for _ in range(3):
+        step()
+    ratios: dict[str, list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        around: dict[str, Around | None] = {"": None, **tools(model, optimizer, folder, others)}
+        for number in range(rounds):
+            order = list(around)
+            order = order[number % len(order) :] + order[: number % len(order)]
+            took = {}
+            for tool in order:
+                make_context = around[tool]
+                if make_context is None:
+                    took[tool] = seconds(step, steps)
+                    continue
+                with make_context() as open_tool:
+                    if tool == "torchtally":  # detail and theory are for the first steps
+                        for _ in range(3):
+                            step()
+                    # MemTracker wants to be told between two steps.
+                    between = getattr(open_tool, "reset_mod_stats", lambda: None)
+                    took[tool] = seconds(step, steps, between)
+            for tool in order:
+                if tool:
+                    pair = tuple(with_it / without for with_it, without in zip(took[tool], took[""]))
+                    ratios.setdefault(tool, []).append((pair[0], pair[1]))
+    good = True
+    for tool, pairs in ratios.items():
+        texts = []
+        for what, values in zip(("time", "processor time"), zip(*pairs)):
+            values = sorted(values)
+            texts.append(f"{what} {statistics.median(values):.3f} ({values[0]:.3f} to {values[-1]:.3f})")
+        print(f"{name}, {rounds} rounds of {steps} steps, {tool}: {', '.join(texts)}")
+        if tool == "torchtally":
+            met = statistics.median(wall for wall, _ in pairs) <= bar
+            print(f"  bar {bar}: {'met' if met else 'MISSED'}")
+            good = met
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workload", choices=sorted(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--others", action="store_true", help="also torch.profiler and MemTracker")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    return 0 if measure(arguments.workload, arguments.rounds, arguments.others) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,3 +21,13 @@ export const markOf = (step, device, kind) =>
 /** "10,022,020 B" -> 10022020 */
 export const bytesIn = (text) => Number(text.replace(/[^0-9\u2212-]/g, '').replace('\u2212', '-'));
 export const sum = (values) => values.reduce((a, b) => a + b, 0);
+
+/** Asks again until the answer holds, and gives it: drawing waits for a frame, and a busy machine's is late. */
+export async function until(read, holds, what) {
+  for (let tries = 0; ; ++tries) {
+    const value = await read();
+    if (holds(value)) return value;
+    if (tries === 200) throw new Error(`${what} within ten seconds: ${String(value).slice(0, 80)}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { launch, open, views } from '../../scripts/browser.mjs';
-import { bytesIn, markOf, shownStep, sum, truthOf, urlOf } from './expect.mjs';
+import { bytesIn, markOf, shownStep, sum, truthOf, until, urlOf } from './expect.mjs';
 
 const canvas = '.plot canvas';
 const total = '.readout-head .num span';
@@ -102,17 +102,15 @@ describe('the timeline', () => {
       await page.mouse.down();
       await page.mouse.move(box.x + 300, box.y + 200, { steps: 4 });
       await page.mouse.up();
-      const zoomed = await picture();
-      assert.notEqual(zoomed, whole);
+      const zoomed = await until(picture, (now) => now !== whole, 'a zoomed picture');
       await page.keyboard.down('Control');
       await page.mouse.wheel(0, -100);
       await page.keyboard.up('Control');
-      await page.waitForTimeout(60);
-      assert.notEqual(await picture(), zoomed);
+      await until(picture, (now) => now !== zoomed, 'a picture zoomed further');
       await page.mouse.dblclick(box.x + 250, box.y + 200);
       await page.focus(canvas);
       await page.keyboard.press('p');
-      assert.equal(await picture(), whole);
+      await until(picture, (now) => now === whole, 'the whole picture again');
     }));
 
   it('zooms by two fingers', () =>
@@ -137,8 +135,7 @@ describe('the timeline', () => {
         touch('pointerup', 1, 300);
         touch('pointerup', 2, 600);
       });
-      await page.waitForTimeout(60);
-      assert.notEqual(await picture(), whole);
+      await until(picture, (now) => now !== whole, 'a zoomed picture');
     }));
 
   it('shows one role alone', () =>

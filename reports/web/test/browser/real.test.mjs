@@ -6,7 +6,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { launch, open, views } from '../../scripts/browser.mjs';
-import { bytesIn, folder, shots, shownStep, sum, truthOf, urlOf } from './expect.mjs';
+import { bytesIn, folder, shots, shownStep, sum, truthOf, until, urlOf } from './expect.mjs';
 
 const recordings = (
   process.env.TALLY_REAL ?? 'gpt resnet accumulation checkpoint out_of_budget card card_oom'
@@ -69,12 +69,10 @@ for (const [view, options] of Object.entries(views)) {
         const whole = await picture();
         const box = await page.locator(canvas).boundingBox();
         await page.mouse.move(box.x + box.width / 3, box.y + box.height / 2);
-        await page.waitForTimeout(60);
-        assert.notEqual(await read(), 0);
+        await until(read, (bytes) => bytes > 0, 'hover shows bytes');
         await page.focus(canvas);
         await page.keyboard.press('+');
-        await page.waitForTimeout(60);
-        assert.notEqual(await picture(), whole);
+        await until(picture, (now) => now !== whole, 'a zoomed picture');
         await page.click('.table .c-bytes button');
         const column = (await page.locator('.table tbody .c-raw').allTextContents()).map(bytesIn);
         assert.deepEqual(

@@ -29,6 +29,7 @@ def activate(folder, **settings):
         raise RuntimeError("virtual_gpu.activate() must run before torch is imported")
     for name, value in settings.items():
         os.environ["VIRTUAL_GPU_" + name.upper()] = str(value)
+    os.environ.setdefault("TRITON_LIBCUDA_PATH", folder)  # what Triton links its launchers with
     loaded = [ctypes.CDLL(os.path.join(folder, library)) for library in LIBRARIES]
     cudart = loaded[0]
     cudart.vgpu_set_total.argtypes = [ctypes.c_uint64]

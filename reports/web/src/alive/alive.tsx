@@ -80,10 +80,12 @@ function Takeaway({ step, mark, rows }: { step: StepView; mark: MarkView; rows: 
     (bytes, b, i) => (run.meta.roles[i].key.startsWith('temporary') ? bytes + b : bytes),
     0,
   );
+  const most = mark.roles.indexOf(Math.max(...mark.roles));
   const single = mark.kind === 'peak' && step.blocks.length > 0;
   return (
     <>
-      {blocks > 0 && <>{fix(blocks)} blocks. </>}
+      {blocks > 0 && <>{fix(blocks)} blocks, </>}
+      {percent(mark.roles[most] / all, 0)} {run.meta.roles[most].title}.{' '}
       {single && largest.count === 1 && (
         <>
           The largest, among {role}, holds {share} of it.{' '}

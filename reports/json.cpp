@@ -39,7 +39,10 @@ Json pairs(const std::vector<std::pair<std::string, std::string>>& values) {
 }
 
 Json place(const analysis::MarkSummary& mark) {
-  return {{"phase", key(mark.phase)}, {"module", mark.module}, {"operator", mark.op}};
+  return {{"phase", key(mark.phase)},
+          {"module", mark.module},
+          {"operator", mark.op},
+          {"source", mark.source}};
 }
 
 // What a caching allocator has beside the blocks; null where it was not asked.
@@ -75,6 +78,7 @@ Json mark(const analysis::MarkSummary& m) {
   if (m.mark == Mark::kOom) {
     out["wanted_bytes"] = m.wanted_bytes;
     out["limit_bytes"] = m.limit_bytes;
+    out["source"] = m.source;
   }
   if (m.caching) out["caching"] = caching(m);
   return out;

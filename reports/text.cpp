@@ -310,12 +310,23 @@ void Text::modules() {
 void Text::blocks() {
   if (device_->peak_blocks.empty() || s_.at != Mark::kPeak) return;
   line(bold("Largest blocks"));
-  for (size_t i = 0; i < std::min(device_->peak_blocks.size(), at_most(kBlocks)); ++i) {
+  const size_t shown = std::min(device_->peak_blocks.size(), at_most(kBlocks));
+  size_t source_width = 0;  // of the widest: the file's own name and the line
+  const auto source = [this](const analysis::BlockRow& b) {
+    return clean(o_.full ? b.source : b.source.substr(b.source.rfind('/') + 1));
+  };
+  for (size_t i = 0; i < shown; ++i) {
+    source_width = std::max(source_width, length(source(device_->peak_blocks[i])));
+  }
+  source_width = std::min<size_t>(source_width ? source_width + 2 : 0, 28);
+  for (size_t i = 0; i < shown; ++i) {
     const auto& b = device_->peak_blocks[i];
     const std::string name = !b.name.empty() ? b.name : b.module + " " + b.op;
-    line(cut(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46) +
+    line(cut(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46 - source_width / 2) +
          fit(format_bytes(b.bytes), 14, true) + "  " +
-         cut(fmt::format("{} {} {}", title(b.role), clean(b.dtype), clean(b.shape)), 38));
+         cut(fmt::format("{} {} {}", title(b.role), clean(b.dtype), clean(b.shape)),
+             38 - (source_width + 1) / 2) +
+         (source_width ? "  " + cut(source(b), source_width - 2) : ""));
   }
 }
 

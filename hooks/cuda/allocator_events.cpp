@@ -94,7 +94,11 @@ void tell(Context& context, size_t ordinal, const Kept& entry) noexcept {
   using namespace event_flags;
   switch (entry.action) {
     case TraceEntry::ALLOC:
-      return push(context, ordinal, EventKind::kAlloc, entry.address, entry.bytes);
+      push(context, ordinal, EventKind::kAlloc, entry.address, entry.bytes);
+      if (const auto made = context.devices.block_made.load(std::memory_order_relaxed)) {
+        made(context, entry.address, entry.bytes);
+      }
+      return;
     case TraceEntry::FREE_REQUESTED:
       return push(context, ordinal, EventKind::kFreeRequested, entry.address, 0);
     case TraceEntry::FREE_COMPLETED:
@@ -183,6 +187,7 @@ void on_out_of_memory(int64_t ordinal, size_t wanted, size_t limit, size_t free_
     tell_device(*context, *find_allocator(), static_cast<size_t>(ordinal));
   } catch (...) {  // the mark has no statistics
   }
+  if (const auto failed = context->devices.allocation_failed.load()) failed(*context);
   Event event = event_of(EventKind::kOutOfMemory, static_cast<size_t>(ordinal));
   event.a = wanted;
   event.b = free_bytes;

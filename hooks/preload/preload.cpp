@@ -6,11 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <string>
 
 #include "profiler/api/recorder.h"
-#include "profiler/core/rank.h"
 #include "profiler/session/session.h"
 
 namespace {
@@ -35,17 +33,9 @@ void restore_environment() {
     }
   }
   for (const char* name : {"TORCHTALLY_RECORDING", "TORCHTALLY_REPORT", "TORCHTALLY_BUDGET",
-                           "TORCHTALLY_BUDGET_ACTION"}) {
+                           "TORCHTALLY_BUDGET_ACTION", "TORCHTALLY_SOURCE_LINES"}) {
     unsetenv(name);
   }
-}
-
-// run.tally -> run.rank3.tally
-std::string with_rank(const std::string& path, const tally::Rank& rank) {
-  if (path.empty() || rank.world_size < 2) return path;
-  const std::filesystem::path whole(path);
-  return whole.parent_path() / (whole.stem().string() + ".rank" + std::to_string(rank.rank) +
-                                whole.extension().string());
 }
 
 void stop() {
@@ -54,10 +44,6 @@ void stop() {
 
 __attribute__((constructor)) void start() {
   try {
-    const tally::Rank rank = tally::rank_of_environment(std::getenv);
-    for (const char* name : {"TORCHTALLY_RECORDING", "TORCHTALLY_REPORT"}) {
-      if (const char* path = std::getenv(name)) setenv(name, with_rank(path, rank).c_str(), 1);
-    }
     recorder = new tally::Recorder({}, tally::Recorder::Steps::kInferred);
     if (tally::Session* session = recorder->session()) {
       session->step_begin();

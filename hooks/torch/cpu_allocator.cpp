@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "hooks/torch/runtime.h"
+#include "hooks/torch/source_lines.h"
 #include "profiler/core/error.h"
 #include "profiler/core/flat_map.h"
 #include "profiler/core/spin_lock.h"
@@ -32,6 +33,7 @@ class CpuAllocator final : public c10::Allocator {
     c10::DataPtr data = context ? allocate_watched(*context, bytes) : previous_->allocate(bytes);
     if (!context || !data.get()) return data;  // of 0 bytes there is no block
     if (!data.compare_exchange_deleter(previous_deleter_, &free_watched_block)) return data;
+    tell_source_line(*context, static_cast<int64_t>(bytes));
     const HookTimer timer;
     add(*context, data.get(), static_cast<int64_t>(bytes), 0);
     return data;
@@ -152,6 +154,7 @@ class CpuAllocator final : public c10::Allocator {
     }
   }
   static void tell_failure(Context& context, size_t wanted, int64_t free_bytes, int64_t limit) noexcept {
+    tell_source_line_of_failure(context);
     Event event;
     event.kind = EventKind::kOutOfMemory;
     event.a = wanted;
@@ -215,6 +218,7 @@ class CpuAllocatorSource final : public Source {
       throw Error("the CPU allocator cannot be watched: {}", reason);
     }
     allocator().begin_session(context, options_.stop_at_bytes);
+    watch_source_lines(options_.source_lines_bytes);
     active_context().store(&context, std::memory_order_release);
     replaced_ = false;
   }

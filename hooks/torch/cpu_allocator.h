@@ -16,6 +16,8 @@ struct CpuAllocatorOptions {
   // An allocation that would pass this many live bytes fails with c10::OutOfMemoryError, as a device
   // that is full would. 0: none does.
   int64_t stop_at_bytes = 0;
+  // Blocks of at least so many bytes are told with the line of Python that makes them. 0: none is.
+  int64_t source_lines_bytes = 0;
 };
 std::unique_ptr<Source> make_cpu_allocator_source(CpuAllocatorOptions options = {});
 

@@ -59,7 +59,9 @@ OperatorName look_up(StringTable& strings, const std::string& text) {
       "aten::item", "aten::_local_scalar_dense", "aten::detach",
       "aten::detach_", "aten::is_nonzero", "aten::equal"};
   for (const std::string_view other : kNoGraph) name.makes_no_graph |= text == other;
-  name.communicates = text.starts_with("c10d::") || text.starts_with("_c10d_functional::");
+  name.communicates = text.starts_with("c10d::") || text.starts_with("_c10d_functional::") ||
+                      text.starts_with("fsdp::");
+  name.casts = text == "aten::_to_copy";
   name.in_place = text.ends_with('_') && !text.ends_with("__");
   name.work = find_work_rule(text);
   name.save = find_save_rule(text);

@@ -25,6 +25,7 @@ struct OperatorName {
   Kind kind = Kind::kOperator;
   bool makes_no_graph = false;  // reads a value out of the graph (item, detach): no forward pass
   bool in_place = false;        // writes its first input
+  bool casts = false;           // copies its first input into another dtype
   bool communicates = false;    // a collective: its tensors go over the network
   WorkRule work;
   SaveRule save;

@@ -11,9 +11,11 @@
 #include <optional>
 #include <unordered_set>
 
+#include "hooks/torch/autocast.h"
 #include "hooks/torch/operator_names.h"
 #include "hooks/torch/runtime.h"
 #include "hooks/torch/saved_tensors.h"
+#include "hooks/torch/source_lines.h"
 #include "profiler/core/error.h"
 
 namespace tally::hooks {
@@ -234,6 +236,11 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
       event.id = static_cast<uint32_t>(work.indices);
     }
   }
+  // Within an operator, `to` and the cast that it calls.
+  if (name.casts && hooks.open_operators > 2 && facts.reads_leaf && may_make_node &&
+      fills_autocast_cache(inputs[0].toTensor())) {
+    push_tensor(context, EventKind::kCast, inputs[0].toTensor());
+  }
   if (name.kind == OperatorName::Kind::kKeepInputs && may_make_node && !in_task) {
     for_each_tensor(inputs, [](const at::Tensor& tensor) { keep_as_saved(tensor); });
   }
@@ -324,6 +331,7 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
     }
   }
   if (context && call.has_frame) {
+    tell_remembered_blocks(*context);
     Event event;
     event.kind = call.exit;
     context->log.push(event);
@@ -337,10 +345,13 @@ class OperatorSource final : public Source {
 
   std::string_view name() const override { return "torch.operators"; }
   Availability availability() const override { return {true, {}}; }
-  void start(Context&) override {
+  void start(Context& context) override {
     session_number.fetch_add(1);
+    forget_unreadable_nodes();
     steps_ = 0;
     watch_theory(options_.theory_steps > 0);
+    context.devices.block_made.store(&tell_source_line_later);
+    context.devices.allocation_failed.store(&tell_source_line_of_failure);
   }
   void step_begin() noexcept override { step_number.fetch_add(1); }
   void step_end() noexcept override {

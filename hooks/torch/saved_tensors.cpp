@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hooks/torch/saved_tensors.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
@@ -16,11 +15,13 @@
 #include <vector>
 
 #include "hooks/torch/operator_names.h"
+#include "hooks/torch/python_api.h"
 #include "hooks/torch/runtime.h"
 
 namespace tally::hooks {
 
 template struct SavedVariablesAccess<&torch::dynamo::autograd::TensorArgs::_saved_variables>;
+template struct ContextVariablesAccess<&torch::autograd::AutogradContext::saved_variables_>;
 
 namespace {
 
@@ -30,41 +31,13 @@ namespace dyn = torch::dynamo::autograd;
 struct Unreadable {
   std::mutex mutex;
   std::map<std::string, uint64_t> reasons;  // "PackedNode: why" -> nodes
+  uint64_t packed = 0;                      // saved tensors that a hook of the program turned into
+                                            // something else
 };
 Unreadable& unreadable() {
   static auto* const instance = new Unreadable;
   return *instance;
 }
-
-// Python's lock, where this process has an interpreter: reading a Python node counts references.
-// Nothing of Python is linked. Never taken while a lock of ours is held.
-class PythonLock {
- public:
-  PythonLock() noexcept {
-    using IsInitialized = int (*)();
-    using Ensure = int (*)();
-    const auto is_initialized =
-        reinterpret_cast<IsInitialized>(dlsym(RTLD_DEFAULT, "Py_IsInitialized"));
-    if (!is_initialized || !is_initialized()) return;
-    const auto ensure = reinterpret_cast<Ensure>(dlsym(RTLD_DEFAULT, "PyGILState_Ensure"));
-    release_ = reinterpret_cast<Release>(dlsym(RTLD_DEFAULT, "PyGILState_Release"));
-    if (!ensure || !release_) return;
-    state_ = ensure();
-    held_ = true;
-  }
-  ~PythonLock() {
-    if (held_) release_(state_);
-  }
-  PythonLock(const PythonLock&) = delete;
-  PythonLock& operator=(const PythonLock&) = delete;
-  bool held() const { return held_; }
-
- private:
-  using Release = void (*)(int);
-  Release release_ = nullptr;
-  int state_ = 0;
-  bool held_ = false;
-};
 
 using WeakTensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
 struct KeptInputs {
@@ -129,6 +102,7 @@ class Walk {
     const bool is_python = std::strstr(typeid(*node).name(), "PyNode") != nullptr;
     if (is_python && !python_) return give_up(*node, "needs Python's lock, which was not found");
     if (failed_ >= kMostFailures) return give_up(*node, "not tried after other nodes failed");
+    if (unhashable_.count(typeid(*node).name())) return push_context(node);
     dyn::AutogradCompilerCall call(dyn::SizeInput::STATIC);
     dyn::NodeCall node_call(0, node);
     dyn::CompiledNodeArgs args(call, node_call);
@@ -136,6 +110,12 @@ class Walk {
       node->compiled_args(args);
     } catch (const std::exception& error) {
       const std::string_view what = error.what();
+      // Of a C++ function whose saved_data holds something that has no hash, such as a capsule.
+      if (std::strstr(typeid(*node).name(), "8autograd7CppNodeI") &&
+          what.find("unhashable IValue") != std::string_view::npos) {
+        unhashable_.insert(typeid(*node).name());
+        return push_context(node);
+      }
       give_up(*node, what.substr(0, what.find_first_of(".\n")));
     }
     push_collected(call, *node);
@@ -143,6 +123,7 @@ class Walk {
 
   // Also of a node that threw: what was read before is kept.
   void push_collected(dyn::AutogradCompilerCall& call, const autograd::Node& node) {
+    if (!call.packed_inputs.empty()) note_packed(call.packed_inputs);
     auto& saved = call.tensor_args.*saved_variables_member();
     if (saved.empty() && call.tensor_args.inputs.empty()) return;
     const uint32_t name = name_of(node);
@@ -160,6 +141,42 @@ class Walk {
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (is_saved_variable[i]) continue;
       add_tensor(context_, batch_, EventKind::kSaved, inputs[i], name, event_flags::kPlain);
+    }
+  }
+
+  // The place holders of a checkpoint that is not reentrant hold nothing.
+  void note_packed(const std::vector<c10::SafePyObject>& packed) {
+    if (!python_ || !python().is_there()) return;
+    uint64_t count = 0;
+    for (const c10::SafePyObject& object : packed) {
+      count += python().type_name(object.ptr(&object.pyinterpreter())) != "_Holder";
+    }
+    Unreadable& all = unreadable();
+    const std::lock_guard lock(all.mutex);
+    all.packed += count;
+  }
+
+  void push_context(const NodePtr& node) {
+    const autograd::AutogradContext& of = static_cast<const AnyCppNode&>(*node).ctx_;
+    const uint32_t name = name_of(*node);
+    for (const autograd::SavedVariable& variable : of.*context_variables_member()) {
+      const auto raw = variable.get_raw_data();
+      if (!raw.has_value() || !raw->defined()) continue;
+      const bool is_number = raw->unsafeGetTensorImpl()->is_wrapped_number();
+      add_tensor(context_, batch_, EventKind::kSaved, *raw, name,
+                 is_number ? event_flags::kNumber : 0);
+    }
+    for (const auto& [key, value] : of.saved_data) push_plain(value, name);
+  }
+  void push_plain(const c10::IValue& value, uint32_t name) {
+    if (value.isTensor()) {
+      add_tensor(context_, batch_, EventKind::kSaved, value.toTensor(), name, event_flags::kPlain);
+    } else if (value.isList()) {
+      for (const c10::IValue& element : value.toListRef()) push_plain(element, name);
+    } else if (value.isTuple()) {
+      for (const c10::IValue& element : value.toTupleRef().elements()) push_plain(element, name);
+    } else if (value.isGenericDict()) {
+      for (const auto& entry : value.toGenericDict()) push_plain(entry.value(), name);
     }
   }
 
@@ -190,6 +207,7 @@ class Walk {
   uint64_t failed_ = 0;
   std::unordered_set<const autograd::Node*> seen_;
   std::unordered_map<const char*, uint32_t> names_;  // of classes, by their mangled names
+  std::unordered_set<const char*> unhashable_;       // classes of C++ functions, by the same
   std::vector<NodePtr> open_;
 };
 
@@ -231,10 +249,22 @@ void keep_as_saved(const at::Tensor& tensor) noexcept {
   }
 }
 
+void forget_unreadable_nodes() {
+  Unreadable& all = unreadable();
+  const std::lock_guard lock(all.mutex);
+  all.reasons.clear();
+  all.packed = 0;
+}
+
 std::vector<std::string> unreadable_nodes() {
   Unreadable& all = unreadable();
   const std::lock_guard lock(all.mutex);
   std::vector<std::string> sentences;
+  if (all.packed > 0) {
+    sentences.push_back(fmt::format(
+        "Saved-tensor hooks (such as save_on_cpu) packed {} tensors that autograd saved: what they made of them is a "
+        "held output, on the device where it lies, and no activation.", all.packed));
+  }
   for (const auto& [reason, nodes] : all.reasons) {
     sentences.push_back(fmt::format("{} node(s) of the backward graph could not be read: {}.", nodes, reason));
   }

@@ -19,7 +19,8 @@ void push_saved_tensors(Context& context, const NodePtr& root, uint64_t graph_ta
 // next walk that is not nested names it, if it is still alive. Keeps nothing alive. Any thread.
 void keep_as_saved(const at::Tensor& tensor) noexcept;
 
-// Nodes that could not be read so far, by reason; sentences.
+// Nodes that could not be read in this session, by reason, and what hooks packed; sentences.
 std::vector<std::string> unreadable_nodes();
+void forget_unreadable_nodes();
 
 }  // namespace tally::hooks

@@ -2,6 +2,7 @@
 // Everything that depends on the version of LibTorch, in one place. Tried with 2.11.
 #pragma once
 
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/dynamo/compiled_autograd.h>
 #include <torch/version.h>
@@ -30,6 +31,20 @@ SavedVariableMap torch::dynamo::autograd::TensorArgs::* saved_variables_member()
 template <SavedVariableMap torch::dynamo::autograd::TensorArgs::* Member>
 struct SavedVariablesAccess {
   friend SavedVariableMap torch::dynamo::autograd::TensorArgs::* saved_variables_member() {
+    return Member;
+  }
+};
+
+// What a C++ function of the program saved, where its other data cannot be collected. Nodes of all
+// functions have the same members, whatever the function is.
+struct AnyFunction : torch::autograd::Function<AnyFunction> {};
+using AnyCppNode = torch::autograd::CppNode<AnyFunction>;
+using SavedVariables = std::vector<torch::autograd::SavedVariable>;
+SavedVariables torch::autograd::AutogradContext::* context_variables_member();
+
+template <SavedVariables torch::autograd::AutogradContext::* Member>
+struct ContextVariablesAccess {
+  friend SavedVariables torch::autograd::AutogradContext::* context_variables_member() {
     return Member;
   }
 };

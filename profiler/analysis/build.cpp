@@ -54,8 +54,7 @@ MarkSummary Builder::mark(const MarkBook& book) const {
   out.rounding_bytes = book.rounding_bytes();
   out.cached_bytes = book.cached_bytes();
   out.phase = book.phase;
-  out.module = text(book.module);
-  out.op = text(book.op);
+  out.module = text(book.module), out.op = text(book.op), out.source = text(book.source);
   for (const tally::Cell& cell : book.cells) {
     out.cells.push_back({cell.role, text(cell.module), cell.bytes, cell.blocks});
   }

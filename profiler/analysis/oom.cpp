@@ -76,8 +76,10 @@ class PostMortem {
         : fmt::format("an allocation of {} failed in step {}, {}: {} of {} were alive on {}",
                       format_bytes(mark_.wanted_bytes), failure_.step->index, where, format_bytes(mark_.bytes),
                       format_bytes(mark_.limit_bytes), failure_.device->device);
+    if (!mark_.source.empty()) verdict_.evidence.push_back("asked for by " + mark_.source);
     verdict_.evidence.push_back("alive: " + categories(mark_));
     if (!mark_.cells.empty()) verdict_.evidence.push_back("the most: " + holders(mark_));
+    say_lines();
     say_cached();
     say_progress();
     find_reference();
@@ -101,6 +103,16 @@ class PostMortem {
       verdict_.remedies.push_back({"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: enough is free, in pieces "
                                    "that are too small", free_bytes - book.largest_free_bytes, ""});
     }
+  }
+
+  // Which lines of the program made the most of what lives.
+  void say_lines() {
+    std::map<std::string, int64_t> rows;
+    for (const BlockRow& block : failure_.device->peak_blocks) {
+      if (block.source.empty()) continue;
+      rows[fmt::format("{} at {}", title(block.role), block.source)] += block.bytes * block.count;
+    }
+    if (!rows.empty()) verdict_.evidence.push_back("by line: " + largest_of(rows, kRows));
   }
 
   void say_progress() {

@@ -44,6 +44,7 @@ struct MarkSummary {
   Phase phase = Phase::kOther;
   std::string module;
   std::string op;
+  std::string source;  // "file:line", of `peak` and `oom`; "" where not known
   std::vector<Cell> cells;
 };
 

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <string_view>
 
 #include "profiler/core/error.h"
+#include "profiler/core/rank.h"
 #include "profiler/core/units.h"
 
 namespace tally {
@@ -38,9 +40,9 @@ Options apply_environment(Options options) {
     const std::string_view name = line.substr(0, equals);
     const std::string value(line.substr(equals + 1));
     if (name == "TORCHTALLY_RECORDING") {
-      options.recording = value;
+      options.recording = with_rank(value, rank_of_environment(std::getenv));
     } else if (name == "TORCHTALLY_REPORT") {
-      options.report = value;
+      options.report = with_rank(value, rank_of_environment(std::getenv));
     } else if (name == "TORCHTALLY_DETAIL") {
       options.detail_steps = parse_count(value, name);
     } else if (name == "TORCHTALLY_BUDGET") {
@@ -50,13 +52,15 @@ Options apply_environment(Options options) {
         throw Error("{} must be record or stop, not '{}'", name, value);
       }
       options.budget_stops = value == "stop";
+    } else if (name == "TORCHTALLY_SOURCE_LINES") {
+      options.source_lines_bytes = value == "off" ? 0 : parse_bytes(value, std::string(name));
     } else if (name == "TORCHTALLY_COUNTERS") {
       options.counters = parse_switch(value, name);
     } else if (name == "TORCHTALLY_ENABLED") {
       options.enabled = parse_switch(value, name);
     } else if (name != "TORCHTALLY_TORCH" && name != "TORCHTALLY_PYTHON") {  // of set-up and `run`
       throw Error("{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
-                  "_BUDGET, _BUDGET_ACTION, _COUNTERS and _ENABLED)", name);
+                  "_BUDGET, _BUDGET_ACTION, _SOURCE_LINES, _COUNTERS and _ENABLED)", name);
     }
   }
   if (options.enabled && options.recording.empty()) {

@@ -34,7 +34,8 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
   if (!options_.enabled) return;
   check_torch_version();
   hooks::prepare(Session::context());
-  SourceOptions source_options{.counters = options_.counters};
+  SourceOptions source_options{.source_lines_bytes = options_.source_lines_bytes,
+                               .counters = options_.counters};
   if (options_.budget_stops) source_options.stop_at_bytes = options_.budget_bytes;
   // What operators should save is asked for in the first steps, which nobody tells the sources of.
   if (steps == Steps::kInferred) source_options.theory_steps = 0;
@@ -54,7 +55,9 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
       {"report", options_.report},
       {"detail_steps", std::to_string(options_.detail_steps)},
       {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"},
-      {"budget_action", options_.budget_stops ? "stop" : "record"}};
+      {"budget_action", options_.budget_stops ? "stop" : "record"},
+      {"source_lines",
+       options_.source_lines_bytes ? format_bytes(options_.source_lines_bytes) : "none"}};
   session_ = std::make_unique<Session>(std::move(session), std::move(sources.all));
   if (!options_.model.empty()) describe_model(options_.model);
 }

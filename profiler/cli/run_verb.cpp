@@ -29,6 +29,7 @@ struct RunFlags {
   std::string report;
   std::string budget;
   bool budget_stops = false;
+  std::string source_lines;
   std::string steps;
   int processes = 0;
 };
@@ -125,6 +126,10 @@ void run(const RunFlags& flags, std::vector<std::string> command, bool is_progra
   set("TORCHTALLY_REPORT", flags.report);
   set("TORCHTALLY_BUDGET", flags.budget);
   if (flags.budget_stops) set("TORCHTALLY_BUDGET_ACTION", "stop");
+  if (!flags.source_lines.empty() && flags.source_lines != "off") {
+    parse_bytes(flags.source_lines, "--source-lines");
+  }
+  set("TORCHTALLY_SOURCE_LINES", flags.source_lines);
   set("TORCHTALLY_STEPS", flags.steps);
   const char* chosen = std::getenv("TORCHTALLY_PYTHON");
   if (is_python(command[0])) {
@@ -159,6 +164,9 @@ int add_run_verb(CLI::App& app, int argc, char** argv) {
       ->type_name("BYTES");
   verb->add_flag("--budget-stops", flags->budget_stops,
                  "A CPU allocation past the budget fails, as on a machine of that size");
+  verb->add_option("--source-lines", flags->source_lines,
+                   "Say which line of Python made blocks of this size and more; default: 1MiB")
+      ->type_name("BYTES|off");
   verb->add_option("--steps", flags->steps, "Record steps a to b-1 only, counted from 0; Python only")
       ->type_name("a:b");
   verb->add_option("--nproc", flags->processes,

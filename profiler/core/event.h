@@ -2,7 +2,7 @@
 // The records that hooks write and the ledger reads: plain, trivially copyable, no strings. This
 // list is the map of the product: what is not here, the books cannot know.
 //
-// Field use by kind (unused fields are 0); `name` is a StringId, `tensor` is a TensorId (dtype and
+// Field use by kind (unused fields are 0); `name` and `line` are StringIds, `tensor` is a TensorId (dtype and
 // shape) with the DeviceIndex of its storage in the upper 32 bits, `pointer` the start of a storage,
 // `device` a DeviceIndex. Counts (*) are of devices beside the CPU: the hook's own, this event
 // included.
@@ -29,6 +29,13 @@
 //   kState          pointer          tensor           parameter pointer name    -
 //   kInput          pointer          tensor           storage bytes     -       kForeign
 //   kCommunication  pointer          tensor           storage bytes     -       kForeign
+//   kKept           pointer          -                -                 -       -   (by a checkpoint)
+//   kReused         -                -                 -                 -       -   (what the open operator would
+//                                                                               compute was kept: it does not run)
+//   kCast           pointer          -                -                 -       -   (of a parameter: the thread's
+//                                                                               next block is autocast's copy)
+//   kSource         pointer or 0     -                -                 line    -   (0: of the thread's next
+//                                                                               kAlloc or kOutOfMemory)
 //   kScopeEnter     -                -                -                 name    kUpdate, kForwardPass
 //   kScopeExit      -                -                -                 -       -
 //   kStepBegin      -                -                -                 -       -
@@ -96,6 +103,10 @@ enum class EventKind : uint8_t {
   kRange,
   kCounted,
   kCommunication,
+  kSource,
+  kKept,
+  kReused,
+  kCast,
 };
 
 // What hardware counters tell of a range; of kCounted.

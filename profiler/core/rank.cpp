@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -33,6 +34,13 @@ Rank rank_of_environment(const std::function<const char*(const char*)>& variable
     if (rank && size && *size > 1 && *rank < *size) return {*rank, *size};
   }
   return {};
+}
+
+std::string with_rank(const std::string& path, const Rank& rank) {
+  if (path.empty() || rank.world_size < 2) return path;
+  const std::filesystem::path whole(path);
+  return whole.parent_path() / (whole.stem().string() + ".rank" + std::to_string(rank.rank) +
+                                whole.extension().string());
 }
 
 }  // namespace tally

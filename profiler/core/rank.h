@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace tally {
 
@@ -15,5 +16,8 @@ struct Rank {
 // torchrun's RANK and WORLD_SIZE, else those of Open MPI, PMI and Slurm. `variable` is like
 // std::getenv. One process alone, and numbers that do not fit each other, are no distributed run.
 Rank rank_of_environment(const std::function<const char*(const char*)>& variable);
+
+// run.tally -> run.rank3.tally where the run has several processes, each of which writes its own.
+std::string with_rank(const std::string& path, const Rank& rank);
 
 }  // namespace tally

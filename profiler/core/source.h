@@ -35,6 +35,11 @@ struct DeviceWatch {
   std::atomic<Callback> before_mark{nullptr};
   // Called when a tensor on a CUDA device is seen and nobody watches those yet.
   std::atomic<Callback> cuda_is_used{nullptr};
+  // Who knows lines of the program is told of a block, perhaps under its allocator's lock, and of
+  // an allocation that failed, never under it.
+  using BlockCallback = void (*)(Context&, uint64_t pointer, int64_t bytes) noexcept;
+  std::atomic<BlockCallback> block_made{nullptr};
+  std::atomic<Callback> allocation_failed{nullptr};
   // Storages on CUDA devices are blocks in the books.
   std::atomic<bool> watches_cuda{false};
 

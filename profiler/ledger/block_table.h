@@ -15,24 +15,26 @@ namespace tally {
 
 // What was seen of a block. Weak evidence (below the line) only speaks when nothing strong does.
 namespace evidence {
-inline constexpr uint16_t kParameter = 1 << 0;
-inline constexpr uint16_t kBuffer = 1 << 1;
-inline constexpr uint16_t kState = 1 << 2;
-inline constexpr uint16_t kGradient = 1 << 3;
-inline constexpr uint16_t kInput = 1 << 4;
-inline constexpr uint16_t kActivation = 1 << 5;
-inline constexpr uint16_t kRecomputed = 1 << 6;
+inline constexpr uint32_t kParameter = 1 << 0;
+inline constexpr uint32_t kBuffer = 1 << 1;
+inline constexpr uint32_t kState = 1 << 2;
+inline constexpr uint32_t kGradient = 1 << 3;
+inline constexpr uint32_t kInput = 1 << 4;
+inline constexpr uint32_t kActivation = 1 << 5;
+inline constexpr uint32_t kRecomputed = 1 << 6;
 // ----
-inline constexpr uint16_t kGradientFlow = 1 << 7;  // went into a node of the backward graph
-inline constexpr uint16_t kHeld = 1 << 8;          // alive at an edge, and autograd did not hold it
-inline constexpr uint16_t kReadAsData = 1 << 9;    // read before the forward pass began
-inline constexpr uint16_t kBornNoGrad = 1 << 10;   // made while autograd did not record
-inline constexpr uint16_t kAdopted = 1 << 11;      // alive before the session
-inline constexpr uint16_t kInferred = 1 << 12;     // the role follows from a rule, not from an object
-inline constexpr uint16_t kSavedInStep = 1 << 13;  // autograd held it at an edge of this step
+inline constexpr uint32_t kGradientFlow = 1 << 7;  // went into a node of the backward graph
+inline constexpr uint32_t kHeld = 1 << 8;          // alive at an edge, and autograd did not hold it
+inline constexpr uint32_t kReadAsData = 1 << 9;    // read before the forward pass began
+inline constexpr uint32_t kBornNoGrad = 1 << 10;   // made while autograd did not record
+inline constexpr uint32_t kAdopted = 1 << 11;      // alive before the session
+inline constexpr uint32_t kInferred = 1 << 12;     // the role follows from a rule, not from an object
+inline constexpr uint32_t kSavedInStep = 1 << 13;  // autograd held it at an edge of this step
 // Strong as well: scratch memory that a library holds; a buffer that goes over the network.
-inline constexpr uint16_t kWorkspace = 1 << 14;
-inline constexpr uint16_t kCommunication = 1 << 15;
+inline constexpr uint32_t kWorkspace = 1 << 14;
+inline constexpr uint32_t kCommunication = 1 << 15;
+// A checkpoint keeps it for the backward pass, where no graph shows it. An activation at the edge.
+inline constexpr uint32_t kKept = 1 << 16;
 }  // namespace evidence
 
 struct Block {
@@ -43,9 +45,11 @@ struct Block {
   uint32_t born_position = 0; // in the timeline of the step; 0: before it
   uint32_t first_mark = 0;    // first mark of the step that it can be part of
   uint32_t saved_edge = 0;    // the last edge that found it saved
-  uint16_t evidence = 0;
+  uint32_t evidence = 0;
   Phase born_phase = Phase::kOther;
   uint8_t device = 0;
+  uint16_t thread = 0;        // that made it
+  uint16_t data_reader = 0;   // that read it in a data phase (kReadAsData)
   bool alive = false;
   bool carried = false;       // was alive before this step began
   bool is_leaf = false;       // autograd accumulated into it, in a pass of the program's own
@@ -53,6 +57,7 @@ struct Block {
   StringId module;
   StringId op;
   StringId name;              // of the parameter or state
+  StringId source;            // "file:line", of large blocks in programs that run Python
   TensorId tensor;
 };
 

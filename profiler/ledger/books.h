@@ -59,6 +59,7 @@ struct MarkBook {
   Phase phase = Phase::kOther;
   StringId module;
   StringId op;
+  StringId source;  // "file:line", of `peak` and `oom`: of the allocation that made it, where known
   std::optional<CachingBook> caching;  // of devices with a caching allocator
   std::vector<Cell> cells;
 

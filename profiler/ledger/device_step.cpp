@@ -47,6 +47,7 @@ uint32_t DeviceStep::memory_event(int64_t bytes, int64_t allocator_bytes,
     peak_.phase = where.phase;
     peak_.module = where.module;
     peak_.op = where.op;
+    peak_.source = where.source;
     peak_.caching = caching;
     peak_sequence_ = sequence;
     peak_after_mark_ = marks_.size();
@@ -119,13 +120,13 @@ DeviceBooks DeviceStep::finish(bool detailed, const TensorTable& tensors) {
   books.backward_temporary_peak = highest(Role::kTemporaryBackward);
   books.optimizer_temporary_peak = highest(Role::kTemporaryOptimizer);
   if (detailed) {
-    using Key = std::tuple<int64_t, Role, bool, Phase, StringId, StringId, StringId, TensorId>;
+    using Key = std::tuple<int64_t, Role, bool, Phase, StringId, StringId, StringId, StringId, TensorId>;
     std::map<Key, BlockRow> rows;
     for (const AtPeak& at : at_peak_) {
       const Block& block = at.block;
       const bool saved = (block.evidence & evidence::kSavedInStep) != 0;
       BlockRow& row = rows[{-block.bytes, at.role, saved, block.born_phase, block.module, block.op,
-                            block.name, block.tensor}];
+                            block.name, block.source, block.tensor}];
       if (row.bytes == 0) {
         row.count = 0;
         row.bytes = block.bytes;
@@ -135,6 +136,7 @@ DeviceBooks DeviceStep::finish(bool detailed, const TensorTable& tensors) {
         row.module = block.module;
         row.op = block.op;
         row.name = block.name;
+        row.source = block.source;
         const TensorTable::Entry tensor = tensors.entry(block.tensor);
         row.dtype = tensor.dtype;
         row.shape = tensor.shape;

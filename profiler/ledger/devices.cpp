@@ -69,10 +69,12 @@ void Ledger::on_device_event(const Event& event) {
     case EventKind::kOutOfMemory: {
       // A program that tries ever smaller batches fails often in one step: the first ones tell.
       constexpr int kMostOomMarks = 8;
+      const StringId source = std::exchange(thread(event).source, StringId{});
       if (!step_open_ || of.oom_marks++ >= kMostOomMarks) break;
       MarkBook& book = add_mark(Mark::kOom, event, of);
       book.wanted_bytes = static_cast<int64_t>(event.a);
       book.limit_bytes = static_cast<int64_t>(event.c);
+      book.source = source;
       failed_at_ = event.sequence;
       closed_.push_back(so_far(event, book));
       break;

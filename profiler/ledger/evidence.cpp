@@ -3,6 +3,8 @@
 // in words: docs/roles.md.
 #include "profiler/ledger/ledger.h"
 
+#include <algorithm>
+
 namespace tally {
 
 using namespace event_flags;
@@ -10,7 +12,7 @@ using namespace event_flags;
 // The role that the evidence proves. `step_closes`: the block outlives its step, so what was made
 // and is still there is no temporary.
 Role Ledger::role_of(const Block& block, bool step_closes) const {
-  const uint16_t seen = block.evidence;
+  const uint32_t seen = block.evidence;
   if (seen & evidence::kParameter) return Role::kParameter;
   if (seen & evidence::kBuffer) return Role::kBuffer;
   if (seen & evidence::kState) return Role::kOptimizerState;
@@ -18,9 +20,12 @@ Role Ledger::role_of(const Block& block, bool step_closes) const {
   if (block.is_leaf && step_closes && builds_model()) return Role::kParameter;
   if (seen & evidence::kInput) return Role::kInput;
   // Read before the forward pass began, and alive when it did.
-  if ((seen & evidence::kReadAsData) && (block.carried || block.born < forward_began_)) {
+  if ((seen & evidence::kReadAsData) &&
+      (block.carried || block.born < threads_[block.data_reader]->forward_began)) {
     return Role::kInput;
   }
+  // A whole parameter that was gathered from its shards: autograd accumulates into it and saves it.
+  if (block.is_leaf && (seen & evidence::kCommunication)) return Role::kCommunication;
   if (seen & evidence::kActivation) return Role::kActivation;
   if (seen & evidence::kRecomputed) return Role::kRecomputedActivation;
   if (seen & evidence::kCommunication) return Role::kCommunication;
@@ -55,11 +60,11 @@ Role Ledger::role_of(const Block& block, bool step_closes) const {
 // The step is over and the block lives on: what does it still prove in the next one?
 void Ledger::carry_over(Block& block) {
   const Role role = role_of(block, true);
-  constexpr uint16_t kLasting = evidence::kParameter | evidence::kBuffer | evidence::kState |
+  constexpr uint32_t kLasting = evidence::kParameter | evidence::kBuffer | evidence::kState |
                                 evidence::kGradient | evidence::kAdopted | evidence::kInferred |
                                 evidence::kWorkspace | evidence::kCommunication |
                                 evidence::kInput;
-  uint16_t next = block.evidence & kLasting;
+  uint32_t next = block.evidence & kLasting;
   switch (role) {
     case Role::kParameter:
       if (!(block.evidence & evidence::kParameter)) next |= evidence::kParameter | evidence::kInferred;
@@ -101,7 +106,7 @@ StringId Ledger::after(StringId module) {
 
 // An operator belongs to the module whose parameter (or gradient, or state of it) it reads first.
 void Ledger::resolve_module(Frame& frame, const Block& block) {
-  constexpr uint16_t kOfModule =
+  constexpr uint32_t kOfModule =
       evidence::kParameter | evidence::kBuffer | evidence::kState | evidence::kGradient;
   if (frame.module_known || !(block.evidence & kOfModule) || !block.module) return;
   frame.module = block.module;
@@ -118,7 +123,7 @@ void Ledger::on_read(const Event& event) {
     const bool outside = !(frame->flags & (kGradMode | kInGraphTask));
     // Work on gradients and state without recording is an update; a parameter alone is read by a
     // forward pass as well.
-    constexpr uint16_t kOfUpdate = evidence::kGradient | evidence::kState;
+    constexpr uint32_t kOfUpdate = evidence::kGradient | evidence::kState;
     const bool is_parameter = block->evidence & evidence::kParameter;
     if (outside && state.backward_since_update &&
         ((block->evidence & kOfUpdate) || (is_parameter && state.phase != Phase::kForward))) {
@@ -136,8 +141,9 @@ void Ledger::on_read(const Event& event) {
   regions_.on_read(state, *block);
   if (state.phase == Phase::kData) {
     block->evidence |= evidence::kReadAsData;
+    block->data_reader = event.thread;
   } else if (state.phase == Phase::kForward &&
-             (block->carried || (block->born_phase == Phase::kData && block->born < forward_began_))) {
+             (block->carried || (block->born_phase == Phase::kData && block->born < state.forward_began))) {
     block->evidence |= evidence::kInput;
   }
 }
@@ -176,7 +182,7 @@ void Ledger::on_leaf(const Event& event) {
   if (!block) return note_foreign(event);
   note_tensor(*block, event);
   block->is_leaf |= !thread(event).edge.nested;
-  if (block->carried && !(block->evidence & evidence::kHeld)) {
+  if (block->carried && !(block->evidence & (evidence::kHeld | evidence::kCommunication))) {
     if (!(block->evidence & evidence::kParameter)) block->evidence |= evidence::kInferred;
     block->evidence |= evidence::kParameter;
   }
@@ -219,21 +225,46 @@ void Ledger::on_edge_end(const Event& event) {
   }
   regions_.on_edge(edge, micro_step_);
   failed_at_ = 0;
-  // What the forward pass made, is alive now and is not in the graph: somebody else holds it.
-  for (const uint64_t pointer : born_since_edge_) {
-    Block* block = blocks_.find(pointer);
-    if (!block || block->carried || block->saved_edge == edge.number) continue;
-    block->evidence |= evidence::kHeld;
+  for (uint16_t index = 0; index < threads_.size(); ++index) {
+    ThreadState& made_by = *threads_[index];
+    // A thread whose blocks are not in this graph is in a forward pass of its own.
+    const auto is_in_graph = [&](uint64_t pointer) {
+      const Block* block = blocks_.find(pointer);
+      return block && block->thread == index && block->saved_edge == edge.number;
+    };
+    const std::vector<uint64_t>& born = made_by.born_since_edge;
+    if (&made_by == &state || std::any_of(born.begin(), born.end(), is_in_graph)) {
+      judge_unsaved(made_by, index, edge.number);
+    }
   }
-  born_since_edge_.clear();
   expected_saves_.clear();
   has_expected_saves_ = false;
   edge.saved.clear();
 }
 
+// What a forward pass on thread `of` made, is alive now and is not in the graph: a checkpoint keeps
+// it for the backward pass, or somebody else holds it.
+void Ledger::judge_unsaved(ThreadState& of, uint16_t index, uint32_t edge) {
+  for (const uint64_t pointer : of.born_since_edge) {
+    Block* block = blocks_.find(pointer);
+    if (!block || block->thread != index || block->carried || block->saved_edge == edge) continue;
+    block->evidence |= block->evidence & evidence::kKept ? evidence::kActivation : evidence::kHeld;
+  }
+  of.born_since_edge.clear();
+}
+
+// Autocast keeps the copy until its region ends, whether or not autograd saves it.
+void Ledger::name_cast(Block& block, uint64_t parameter) {
+  const Block* of = blocks_.find(parameter);
+  block.name = strings_.intern("autocast copy of " +
+                               (of && of->name ? strings_.text(of->name) : "a parameter"));
+}
+
 bool Ledger::is_known_parameter(uint64_t pointer) {
   const Block* block = blocks_.find(pointer);
-  return block && (block->evidence & evidence::kParameter);
+  if (!block) return false;
+  return (block->evidence & evidence::kParameter) ||
+         (block->is_leaf && (block->evidence & evidence::kCommunication));
 }
 
 void Ledger::on_gradient(const Event& event) {
@@ -265,10 +296,10 @@ void Ledger::on_parameter(const Event& event) {
   parameters_watched_ = true;
   note_tensor(*block, event);
   const ParameterInfo& info = parameters_[event.id];
-  const uint16_t kind = info.is_buffer ? evidence::kBuffer : evidence::kParameter;
+  const uint32_t kind = info.is_buffer ? evidence::kBuffer : evidence::kParameter;
   // Tied weights: the first name stays.
   const bool named = block->name && !(block->evidence & evidence::kInferred);
-  block->evidence = static_cast<uint16_t>((block->evidence | kind) & ~evidence::kInferred);
+  block->evidence = (block->evidence | kind) & ~evidence::kInferred;
   if (!named) {
     block->module = info.module;
     block->name = info.name;

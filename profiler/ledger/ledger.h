@@ -59,10 +59,12 @@ class Ledger {
   void on_free(const Event& event);
   void on_frame_enter(const Event& event);
   void on_frame_exit(const Event& event);
+  void on_reused(const Event& event);
   void on_read(const Event& event);
   void on_saved(const Event& event);
   void on_leaf(const Event& event);
   void on_edge_end(const Event& event);
+  void judge_unsaved(ThreadState& of, uint16_t index, uint32_t edge);
   void on_gradient(const Event& event);
   void on_parameter(const Event& event);
   void on_state(const Event& event);
@@ -84,6 +86,7 @@ class Ledger {
   Phase phase_outside_backward(const ThreadState& thread, const Event& event) const;
   void note_tensor(Block& block, const Event& event);
   void note_foreign(const Event& event);
+  void name_cast(Block& block, uint64_t parameter);
   void resolve_module(Frame& frame, const Block& block);
   StringId module_of(const ThreadState& thread) const;
   StringId after(StringId module);
@@ -126,7 +129,6 @@ class Ledger {
   uint16_t micro_step_ = 0;        // the one that work belongs to now
   uint64_t failed_at_ = 0;         // sequence number of an allocation that failed; 0: none since the
                                    // last edge
-  uint64_t forward_began_ = 0;     // sequence number where the last forward phase began; 0: not yet
   OperatorTable operators_;
   Regions regions_{strings_, blocks_};
   struct CountedRange {
@@ -145,7 +147,6 @@ class Ledger {
   FlatMap<Storage> foreign_;       // storages outside the allocators, by address
   FlatMap<Storage> expected_saves_;
   bool has_expected_saves_ = false;
-  std::vector<uint64_t> born_since_edge_;  // pointers of blocks made in forward and data phases
   uint32_t edges_ = 0;
   int64_t now_ns_ = 0;             // the latest time of any event: threads' clocks are read at
                                    // different moments, the books go forward

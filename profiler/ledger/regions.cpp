@@ -154,7 +154,7 @@ void Regions::on_read(ThreadState& state, const Block& block) {
   }
   if (state.phase != Phase::kRecompute || state.regions.empty()) return;
   OpenRegion& region = state.regions.back();
-  constexpr uint16_t kOfModel =
+  constexpr uint32_t kOfModel =
       evidence::kParameter | evidence::kBuffer | evidence::kState | evidence::kGradient;
   if ((block.evidence & kOfModel) || block.born >= region.began) return;
   // Only what autograd keeps for the region is its cost; the program's own data is there anyway.

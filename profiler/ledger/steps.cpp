@@ -30,12 +30,11 @@ void Ledger::on_step_begin(const Event& event) {
   step_thread_ = event.thread;
   step_events_ = 1;
   micro_steps_ = micro_step_ = 0;
-  forward_began_ = failed_at_ = 0;
+  failed_at_ = 0;
   tokens_ = micro_step_tokens_ = 0;
   phases_.clear();
   regions_.begin_step();
   ranges_.clear();
-  born_since_edge_.clear();
   expected_saves_.clear();
   has_expected_saves_ = false;
   foreign_.clear();
@@ -128,6 +127,7 @@ StepBooks Ledger::so_far(const Event& event, const MarkBook& oom) {
     if (of->index == static_cast<DeviceIndex>(event.id)) {
       mark.wanted_bytes = oom.wanted_bytes;
       mark.limit_bytes = oom.limit_bytes;
+      mark.source = oom.source;
     }
     blocks_.for_each([&](const Block& block) {
       if (block.device != of->index) return;

@@ -9,6 +9,7 @@
 #include "profiler/core/flat_map.h"
 #include "profiler/core/ids.h"
 #include "profiler/core/words.h"
+#include "profiler/ledger/books.h"
 #include "profiler/ledger/regions.h"
 
 namespace tally {
@@ -46,8 +47,23 @@ struct Edge {
 struct ThreadState {
   Phase phase = Phase::kOther;
   uint64_t step = ~uint64_t{0};      // the step whose events it saw last
+  uint64_t forward_began = 0;        // sequence number where its forward phase began; 0: not in this step
+  // Pointers of blocks that it made in forward and data phases since the last edge that judged them.
+  std::vector<uint64_t> born_since_edge;
   bool backward_since_update = false;  // a backward pass ended after the last optimizer phase
   std::vector<Frame> frames;
+  // What was counted last of a recomputation's operator that is open; a row without a name: nothing.
+  struct Counted {
+    OperatorRow row;
+    bool of_frame = false;  // of the innermost frame, which adds it to its row when it ends
+    void clear() {
+      row.op = {};
+      of_frame = false;
+    }
+  };
+  Counted counted;
+  uint64_t copied_parameter = 0;     // whose copy its next block is, in autocast's cache
+  StringId source;                   // line of the next block, or of an allocation that fails
   StringId last_module;              // of the last operator that read a parameter in a forward phase
   StringId last_node_module;         // of the last node of a backward pass
   uint32_t open_updates = 0;         // scopes of optimizers' steps

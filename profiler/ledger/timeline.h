@@ -28,6 +28,7 @@ class Timeline {
     uint16_t micro_step = 0;
     StringId module;
     StringId op;
+    StringId source;  // of the block that appears, where known; in no point
     // Of a caching allocator, else 0.
     int64_t reserved_bytes = 0;
     int64_t active_bytes = 0;

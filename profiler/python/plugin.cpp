@@ -11,11 +11,13 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "hooks/torch/objects.h"
 #include "hooks/torch/runtime.h"
+#include "hooks/torch/source_lines.h"
 #include "profiler/api/recorder.h"
 #include "profiler/core/event.h"
 #include "profiler/session/session.h"
@@ -140,9 +142,10 @@ TORCH_LIBRARY(torchtally, library) {
 
 // ---- plain functions
 
-// Begins a recording; 0 bytes: no budget.
+// Begins a recording; 0 bytes: no budget, no source lines.
 TALLY_PLUGIN const char* torchtally_start(const char* recording, const char* report,
                                           int64_t detail_steps, int64_t budget_bytes,
+                                          int64_t source_lines_bytes, int budget_stops,
                                           int enabled) noexcept {
   try {
     if (session()) {
@@ -153,6 +156,8 @@ TALLY_PLUGIN const char* torchtally_start(const char* recording, const char* rep
     options.report = report;
     options.detail_steps = detail_steps;
     options.budget_bytes = budget_bytes;
+    options.source_lines_bytes = source_lines_bytes;
+    options.budget_stops = budget_stops != 0;
     options.enabled = enabled != 0;
     recorder().reset();
     session_number.fetch_add(1);
@@ -161,6 +166,14 @@ TALLY_PLUGIN const char* torchtally_start(const char* recording, const char* rep
   } catch (const std::exception& problem) {
     return keep(problem.what());
   }
+}
+// Folders, one a line, whose code is not the program's: see hooks/torch/source_lines.h.
+TALLY_PLUGIN void torchtally_pass_over(const char* folders) noexcept {
+  std::vector<std::string> all;
+  for (std::istringstream lines(folders); all.emplace_back(), std::getline(lines, all.back());) {
+  }
+  all.pop_back();
+  tally::hooks::pass_over_folders(std::move(all));
 }
 // Whether a recording goes on: not when switched off by the environment, nor in a forked child.
 TALLY_PLUGIN int torchtally_records() noexcept {
@@ -222,6 +235,24 @@ TALLY_PLUGIN void torchtally_exit(uint32_t name) noexcept {
     found = open->names.back() == name;
     push_scope(EventKind::kScopeExit, 0, 0);
   }
+}
+// The operator that this thread runs takes its result from a checkpoint's store.
+TALLY_PLUGIN void torchtally_reused() noexcept {
+  tally::Context* context = tally::hooks::recording();
+  if (!context) return;
+  Event event;
+  event.kind = EventKind::kReused;
+  context->log.push(event);
+}
+// A checkpoint keeps a storage (a c10::StorageImpl) for the backward pass, out of the graph's reach.
+TALLY_PLUGIN void torchtally_keep(uint64_t storage) noexcept {
+  tally::Context* context = tally::hooks::recording();
+  if (!context || !storage) return;
+  Event event;
+  event.kind = EventKind::kKept;
+  event.a = reinterpret_cast<uint64_t>(
+      reinterpret_cast<c10::StorageImpl*>(storage)->_mutable_data_ptr_no_checks().get());
+  context->log.push(event);
 }
 // Modules whose call is open on this thread.
 TALLY_PLUGIN uint32_t torchtally_depth() noexcept {

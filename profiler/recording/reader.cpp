@@ -328,6 +328,7 @@ void Loading::load_marks() {
           "saved_bytes, "
       "saved_parameter_bytes, saved_number_bytes, expected_saved_bytes, phase, module, operator, " +
           std::string(run_.schema >= 3 ? "wanted_bytes, limit_bytes" : "0, 0") +
+          std::string(run_.schema >= 4 ? ", source" : ", 0") +
           " FROM mark ORDER BY mark",
       [&](const Statement& s) {
         MarkBook mark;
@@ -345,6 +346,7 @@ void Loading::load_marks() {
         mark.op = string_id(s, 14);
         mark.wanted_bytes = s.integer(15);
         mark.limit_bytes = s.integer(16);
+        mark.source = string_id(s, 17);
         const bool full = step_at(s.integer(1))->full;
         for (; more && role.integer(0) == s.integer(0); more = role.step()) {
           const int64_t index = role.integer(1);

@@ -105,7 +105,7 @@ class Writer::Impl {
         insert_unit_(*database_, "INSERT INTO unit VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
         insert_mark_(
             *database_,
-            "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)"),
+            "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"),
         insert_mark_caching_(*database_,
                              "INSERT INTO mark_caching VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)"),
         insert_mark_role_(*database_, "INSERT INTO mark_role VALUES(?1,?2,?3,?4)"),
@@ -318,7 +318,8 @@ void Writer::Impl::write_mark(uint64_t step, DeviceIndex device, const MarkBook&
   insert_mark_.run(id, step, device, key(mark.mark), mark.micro_step, mark.time_ns, mark.bytes,
                    mark.allocator_bytes, mark.bytes - mark.allocator_bytes, mark.saved_bytes,
                    mark.saved_parameter_bytes, mark.saved_number_bytes, expected, key(mark.phase),
-                   mark.module.value, mark.op.value, mark.wanted_bytes, mark.limit_bytes);
+                   mark.module.value, mark.op.value, mark.wanted_bytes, mark.limit_bytes,
+                   mark.source.value);
   if (mark.caching) {
     const CachingBook& caching = *mark.caching;
     const auto known = [](int64_t bytes) {

@@ -21,7 +21,8 @@ struct Sources {
 
 struct SourceOptions {
   uint64_t theory_steps = 2;
-  int64_t stop_at_bytes = 0;  // of the CPU: see CpuAllocatorOptions
+  int64_t stop_at_bytes = 0;  // this and the next: see CpuAllocatorOptions
+  int64_t source_lines_bytes = 0;
   bool counters = false;  // hardware counters of what kernels execute
 };
 

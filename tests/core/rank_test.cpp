@@ -38,5 +38,12 @@ TEST(Rank, IsNoneWhereNothingSaysIt) {
   EXPECT_EQ(rank({{"RANK", "1"}}), kAlone);
 }
 
+TEST(Rank, IsPartOfTheNameOfAFile) {
+  EXPECT_EQ(with_rank("a/run.tally", Rank{3, 8}), "a/run.rank3.tally");
+  EXPECT_EQ(with_rank("run", Rank{0, 2}), "run.rank0");
+  EXPECT_EQ(with_rank("a/run.tally", Rank{}), "a/run.tally");
+  EXPECT_EQ(with_rank("", Rank{3, 8}), "");
+}
+
 }  // namespace
 }  // namespace tally

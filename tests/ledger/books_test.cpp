@@ -310,5 +310,50 @@ TEST(Books, AFailedAllocationWritesDownTheOpenStep) {
   EXPECT_EQ(mark_of(books, Mark::kOom).roles[static_cast<size_t>(Role::kActivation)], 100);
 }
 
+// A line is told before the block that it makes; of a device's block, after it.
+TEST(SourceLines, BelongToTheNextBlockOfTheirThreadOrToOneThatIsNamed) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    script.op("aten::randn", {.mode = kData}, [&] {
+      script.push(EventKind::kSource, 0, 0, 0, script.id("train.py:1"));
+      script.on_thread(1).alloc(10);  // another thread's
+      script.on_thread(0).alloc(100);
+      script.alloc(1000);  // too small to be asked for
+      const Pointer later = script.alloc(10'000);
+      script.push(EventKind::kSource, later, 0, 0, script.id("train.py:2"));
+      script.push(EventKind::kSource, 0xDEAD, 0, 0, script.id("train.py:3"));  // gone by now
+    });
+  });
+  const auto line = [&](int64_t bytes) { return script.text(block_of(books, bytes).source); };
+  EXPECT_EQ(line(10), "");
+  EXPECT_EQ(line(100), "train.py:1");
+  EXPECT_EQ(line(1000), "");
+  EXPECT_EQ(line(10'000), "train.py:2");
+}
+
+TEST(SourceLines, ThePeakAndAFailureKnowTheirs) {
+  EventScript script(LedgerOptions{.budget_bytes = 500});
+  script.step_begin();
+  script.op("aten::randn", {.mode = kData}, [&] {
+    script.push(EventKind::kSource, 0, 0, 0, script.id("train.py:4"));
+    script.alloc(1000);
+    script.push(EventKind::kSource, 0, 0, 0, script.id("train.py:5"));
+    script.push(EventKind::kOutOfMemory, 2000, 0, 3000);
+    script.ledger().take_closed_steps();
+    script.free(script.alloc(10));  // the line was the failure's
+  });
+  const StepBooks books = script.step_end();
+  EXPECT_EQ(script.text(mark_of(books, Mark::kOom, 0).source), "train.py:4");
+  EXPECT_EQ(script.text(mark_of(books, Mark::kOom, 1).source), "train.py:5");
+  EXPECT_EQ(script.text(mark_of(books, Mark::kPeak).source), "");
+  const StepBooks next = script.step([&] {
+    script.op("aten::randn", {.mode = kData}, [&] {
+      script.push(EventKind::kSource, 0, 0, 0, script.id("train.py:6"));
+      script.alloc(4000);
+    });
+  });
+  EXPECT_EQ(script.text(mark_of(next, Mark::kPeak).source), "train.py:6");
+}
+
 }  // namespace
 }  // namespace tally::test

@@ -236,5 +236,155 @@ TEST(Strength, AStrongerProofWinsWhateverComesLast) {
   }
 }
 
+// ---- threads that train at the same time
+
+TEST(Threads, ABackwardPassSaysNothingOfAForwardPassThatGoesOnElsewhere) {
+  EventScript script;
+  const Pointer w = script.parameter(1, "net");
+  const StepBooks books = script.step([&] {
+    Pointer mine = 0;
+    Pointer temporary = 0;
+    Pointer other = 0;
+    script.on_thread(1).scope("net", [&] {
+      script.op("aten::mul", {.reads = {w}}, [&] { temporary = script.alloc(10); });
+      script.op("aten::mul", {.reads = {w}}, [&] { other = script.alloc(100); });
+      script.on_thread(0).op("aten::mul", {.reads = {w}}, [&] { mine = script.alloc(1000); });
+      script.backward({.saved = {}, .leaves = {w}});
+      script.on_thread(1).free(temporary);
+    });
+    script.backward({.saved = {other}, .leaves = {w}});
+    script.on_thread(0);
+  });
+  const MarkBook first = mark_of(books, Mark::kForwardEdge, 0);
+  EXPECT_EQ(bytes_of(first, Role::kTemporaryForward), 10);
+  EXPECT_EQ(bytes_of(first, Role::kActivation), 100);
+  EXPECT_EQ(bytes_of(first, Role::kHeldOutput), 1000);
+}
+
+TEST(Threads, EachJudgesWhatItMadeItself) {
+  EventScript script;
+  const Pointer w = script.parameter(1, "net");
+  const auto pass = [&](uint16_t thread, int64_t bytes) {
+    script.on_thread(thread).op("aten::mul", {.reads = {w}}, [&] { script.alloc(bytes); });
+  };
+  const auto end = [&](uint16_t thread) {
+    script.on_thread(thread).backward({.saved = {}, .leaves = {w}});
+  };
+  script.step([&] {
+    pass(0, 1);
+    end(0);
+    pass(1, 1);
+    end(1);
+    script.on_thread(0);
+  });
+  const StepBooks books = script.step([&] {
+    Pointer temporary = 0;
+    script.on_thread(1).op("aten::mul", {.reads = {w}}, [&] { temporary = script.alloc(10); });
+    pass(0, 100);
+    end(0);
+    script.on_thread(1).free(temporary);
+    pass(1, 1000);
+    end(1);
+    script.on_thread(0);
+  });
+  const MarkBook first = mark_of(books, Mark::kForwardEdge, 0);
+  EXPECT_EQ(bytes_of(first, Role::kTemporaryForward), 10);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kHeldOutput), 1 + 1 + 100 + 1000);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kUnattributed), 0);
+}
+
+// As DataParallel does it: the threads have no backward pass of their own, and end before it.
+TEST(Threads, ThatOnlyRunForwardAreJudgedByThePassOfAnother) {
+  EventScript script;
+  const Pointer w = script.parameter(1, "net");
+  const StepBooks books = script.step([&] {
+    script.op("aten::mul", {.reads = {w}});
+    Pointer saved[2];
+    for (const uint16_t thread : {1, 2}) {
+      script.on_thread(thread).op("aten::mul", {.reads = {w}}, [&] {
+        saved[thread - 1] = script.alloc(10);
+        script.alloc(100);
+      });
+    }
+    script.on_thread(0).backward({.saved = {saved[0], saved[1]}, .leaves = {w}});
+  });
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kActivation), 20);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kEnd), Role::kHeldOutput), 200);
+}
+
+TEST(Threads, AForwardPassElsewhereMakesNoInputOfWhatIsGone) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    script.on_thread(1);
+    const Pointer raw = script.alloc(10);
+    const Pointer kept = script.alloc(100);
+    script.op("aten::to", {.mode = kData, .reads = {raw, kept}});
+    script.on_thread(0).op("aten::linear", {.mode = kForward});
+    script.on_thread(1).free(raw);
+    script.op("aten::linear", {.mode = kForward});
+    script.on_thread(0);
+  });
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kTemporaryForward), 10);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kInput), 100);
+}
+
+// ---- evidence of Python's ways
+
+TEST(Checkpoints, WhatASelectiveOneKeepsIsAnActivationButNotSaved) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    Pointer kept = 0;
+    Pointer gone = 0;
+    script.op("aten::mm", {.mode = kForward}, [&] {
+      kept = script.alloc(10);
+      gone = script.alloc(100);
+    });
+    for (const Pointer pointer : {kept, gone}) script.push(EventKind::kKept, pointer);
+    script.free(gone);
+    script.backward({});
+  });
+  const MarkBook edge = mark_of(books, Mark::kForwardEdge);
+  EXPECT_EQ(bytes_of(edge, Role::kActivation), 10);
+  EXPECT_EQ(edge.saved_bytes, 0);
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kTemporaryForward), 100);
+}
+
+TEST(Checkpoints, AnOperatorWhoseResultWasKeptDoesNoWork) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    script.backward({}, [&] {
+      script.op("aten::mm", {.mode = kRecompute, .flops = 8}, [&] { script.push(EventKind::kReused); });
+      script.op("aten::linear", {.mode = kRecompute, .flops = 2}, [&] {
+        script.work_inside("aten::addmm", 16);
+        script.push(EventKind::kReused);
+        script.push(EventKind::kReused);  // of its second result
+      });
+      script.op("aten::mm", {.mode = kRecompute, .flops = 32});
+    });
+  });
+  EXPECT_EQ(script.row(books, Phase::kRecompute, "", "aten::mm").flops, 32);
+  EXPECT_EQ(script.row(books, Phase::kRecompute, "", "aten::addmm").flops, 0);
+  EXPECT_EQ(script.row(books, Phase::kRecompute, "", "aten::linear").flops, 2);
+  ASSERT_EQ(books.regions.size(), 1u);
+  EXPECT_EQ(books.regions[0].flops, 34);
+}
+
+TEST(Autocast, TheCopyOfAParameterSaysWhoseItIs) {
+  EventScript script;
+  const Pointer w = script.parameter(4, "net");
+  const StepBooks books = script.step([&] {
+    Pointer copy = 0;
+    script.op("aten::linear", {.mode = kForward, .reads = {w}}, [&] {
+      script.push(EventKind::kCast, w);
+      copy = script.alloc(2);
+      script.alloc(8);
+    });
+    script.backward({.saved = {copy}, .leaves = {w}});
+  });
+  EXPECT_EQ(script.text(block_of(books, 2).name), "autocast copy of net.weight");
+  EXPECT_EQ(script.text(block_of(books, 8).name), "");
+  EXPECT_EQ(bytes_of(mark_of(books, Mark::kForwardEdge), Role::kActivation), 2);
+}
+
 }  // namespace
 }  // namespace tally::test

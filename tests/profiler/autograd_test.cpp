@@ -122,6 +122,39 @@ TEST(Autograd, CustomFunctionsAreReadInFull) {
   EXPECT_EQ(bytes_of(edge, Role::kActivation), 400 + 400);  // what the node really keeps
 }
 
+struct Anything : torch::CustomClassHolder {};
+
+// Keeps what has no hash, before and after what it saves.
+struct WithCapsule : autograd::Function<WithCapsule> {
+  static at::Tensor forward(autograd::AutogradContext* context, const at::Tensor& x) {
+    auto y = x.exp();
+    context->save_for_backward({y, x});
+    context->saved_data["a"] = c10::IValue::make_capsule(c10::make_intrusive<Anything>());
+    context->saved_data["plain"] = std::vector<at::Tensor>{y + 1};
+    context->saved_data["z"] = c10::IValue::make_capsule(c10::make_intrusive<Anything>());
+    return y * 2;
+  }
+  static autograd::tensor_list backward(autograd::AutogradContext* context, autograd::tensor_list g) {
+    return {g[0] * context->get_saved_variables()[0] * 2};
+  }
+};
+
+TEST(Autograd, AFunctionIsReadInFullWhateverElseItKeeps) {
+  const auto run = profiled([](Profiler& profiler) {
+    auto w = leaf();
+    auto step = profiler.step();
+    auto y = w;
+    for (int i = 0; i < 20; ++i) y = WithCapsule::apply(y * 0.5);
+    y.sum().backward();
+  });
+  const MarkBook edge = mark_of(run, 0, Mark::kForwardEdge);
+  // Of each call the input, the result of exp, and the tensor beside them.
+  EXPECT_EQ(edge.saved_bytes, 20 * 800);
+  EXPECT_EQ(bytes_of(edge, Role::kActivation), 20 * 1200);
+  for (const std::string& note : run.end.notes) EXPECT_EQ(note.find("could not be read"), std::string::npos) << note;
+  expect_nothing_unattributed(run);
+}
+
 // Checkpointing as C++ programs write it: keep the input, run forward again inside backward.
 struct Checkpoint : autograd::Function<Checkpoint> {
   static at::Tensor forward(autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& w) {

@@ -154,6 +154,31 @@ def test_names_survive_exceptions_in_a_module(tmp_path):
     assert "0" in modules and "Fails" not in modules
 
 
+def test_each_rank_has_the_recording_that_the_environment_names(tmp_path, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "TORCHTALLY_RECORDING": str(tmp_path / "a.tally"),
+                        "TORCHTALLY_REPORT": str(tmp_path / "a.html")}.items():
+        monkeypatch.setenv(name, value)
+    with torchtally.profile(recording=tmp_path / "b.tally") as p:
+        train(mlp())
+    assert p.recording == str(tmp_path / "a.rank1.tally")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.rank1.tally", "a.rank1.html"}
+
+
+def test_verdicts_that_complain_fail_a_test(tmp_path):
+    with torchtally.profile(recording=tmp_path / "run.tally", budget=1024) as p:
+        train(mlp())
+    with pytest.raises(AssertionError) as failure:
+        torchtally.assert_verdicts(p)
+    said = str(failure.value)
+    assert said.startswith("verdicts: oom: the budget of 1.0 KiB was crossed in step 0")
+    assert "\n    alive: " in said  # the evidence comes along
+    torchtally.assert_verdicts(p, oom="the budget", accumulation=None)
+    with pytest.raises(AssertionError, match="expected: an allocation"):
+        torchtally.assert_verdicts(p, oom="an allocation")
+    with pytest.raises(AssertionError, match=r"accumulation: nothing to judge \(expected: works"):
+        torchtally.assert_verdicts(p, oom="the budget", accumulation="works")
+
+
 def test_disabled(tmp_path, monkeypatch):
     with torchtally.profile(recording=tmp_path / "run.tally", enabled=False) as p:
         train(mlp())

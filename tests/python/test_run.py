@@ -76,6 +76,23 @@ def test_script_is_untouched(tmp_path):
     assert (tmp_path / "a.html").stat().st_size > 1000
 
 
+def test_budget_that_stops(tmp_path):
+    script = """
+        print([name for name in os.environ if "TORCHTALLY" in name])
+        kept = torch.zeros(1 << 20)
+        try:
+            torch.zeros(1 << 21)
+        except torch.OutOfMemoryError:
+            print("failed")
+        train(2)
+    """
+    result = run(tmp_path, script, options=["--budget", "8MiB", "--budget-stops"])
+    assert result.stdout == "[]\nfailed\n", result.stderr
+    data = report(tmp_path / "run.tally")
+    assert any(mark["name"] == "oom" and mark["wanted_bytes"] == 8 << 20
+               for mark in data["steps"][0]["devices"]["cpu"]["marks"])
+
+
 def test_steps_and_module(tmp_path):
     (tmp_path / "train.py").write_text(TRAIN + "train(6)\n")
     subprocess.run([sys.executable, "-m", "torchtally", "run", "--steps", "2:5", "-m", "train"],

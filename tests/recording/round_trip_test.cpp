@@ -162,19 +162,6 @@ TEST(RoundTrip, WhatACachingAllocatorHasComesBack) {
   EXPECT_EQ(back.steps[0].books.devices[1].marks[0].rounding_bytes(), 512);
 }
 
-TEST(RoundTrip, VersionTwoIsStillRead) {
-  const TemporaryFolder folder;
-  SyntheticRun run = make_synthetic_run();
-  test::write_recording(run, folder / "old.tally");
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
-  sqlite3_exec(db, "DROP TABLE mark_caching; PRAGMA user_version=2", nullptr, nullptr, nullptr);
-  sqlite3_close(db);
-  const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
-  EXPECT_EQ(back.schema, 2);
-  EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
-}
-
 TEST(RoundTrip, ARankAndAModelComeBack) {
   const TemporaryFolder folder;
   const auto before = std::chrono::system_clock::now().time_since_epoch();
@@ -190,36 +177,6 @@ TEST(RoundTrip, ARankAndAModelComeBack) {
   const int64_t begin = std::chrono::nanoseconds(before).count();
   EXPECT_GE(back.start_unix_ns, begin);
   EXPECT_LT(back.start_unix_ns, begin + int64_t{600'000'000'000});
-}
-
-TEST(RoundTrip, VersionOneIsStillRead) {
-  const TemporaryFolder folder;
-  SyntheticRun run = make_synthetic_run();
-  run.info.rank = 3;
-  run.info.world_size = 8;
-  test::write_recording(run, folder / "old.tally");
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
-  for (const char* column : {"start_unix_ns", "rank", "world_size", "model"}) {
-    const std::string sql = std::string("ALTER TABLE run DROP COLUMN ") + column;
-    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
-  }
-  for (const char* column : {"wanted_bytes", "limit_bytes"}) {
-    const std::string sql = std::string("ALTER TABLE mark DROP COLUMN ") + column;
-    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << column;
-  }
-  for (const char* table : {"region", "unit", "mark_caching"}) {
-    const std::string sql = std::string("DROP TABLE ") + table;
-    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << table;
-  }
-  sqlite3_exec(db, "PRAGMA user_version=1", nullptr, nullptr, nullptr);
-  sqlite3_close(db);
-  const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
-  EXPECT_EQ(back.schema, 1);
-  EXPECT_EQ(back.info.rank, -1);
-  EXPECT_EQ(back.start_unix_ns, 0);
-  ASSERT_EQ(back.steps.size(), run.steps.size());
-  EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
 }
 
 TEST(RoundTrip, TheBooksOfAStepReplaceItsProvisionalOnes) {
@@ -252,7 +209,7 @@ TEST(RoundTrip, ACleanRunIsOneFile) {
   EXPECT_THAT(names, testing::ElementsAre("run.tally"));
   const std::string bytes = test::read_bytes(folder / "run.tally");
   EXPECT_EQ(bytes.substr(0, 15), "SQLite format 3");
-  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\3", 4));  // user_version
+  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\4", 4));  // user_version
   EXPECT_EQ(bytes.substr(68, 4), "TTly");                      // application_id
 }
 

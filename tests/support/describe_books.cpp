@@ -12,10 +12,10 @@ namespace {
 std::string describe_mark(const MarkBook& m, const StringTable& strings) {
   std::string out = fmt::format(
       " mark {} micro {} at {} bytes {} allocator {} saved {} {} {} expected {} phase {} module {} "
-      "op {} roles {} wanted {} of {}\n",
+      "op {} line {} roles {} wanted {} of {}\n",
       key(m.mark), m.micro_step, m.time_ns, m.bytes, m.allocator_bytes, m.saved_bytes,
       m.saved_parameter_bytes, m.saved_number_bytes, m.expected_saved_bytes, key(m.phase),
-      strings.text(m.module), strings.text(m.op), m.roles,
+      strings.text(m.module), strings.text(m.op), strings.text(m.source), m.roles,
       m.wanted_bytes, m.limit_bytes);
   if (m.caching) {
     const CachingBook& c = *m.caching;

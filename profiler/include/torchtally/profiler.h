@@ -51,6 +51,9 @@ struct Options {
   // TORCHTALLY_COUNTERS (0 or 1): counts what kernels execute on CUDA devices, with the GPU's own
   // counters. Where they are refused, the recording says why; FLOPs are those of the formulas then.
   bool counters = false;
+  // TORCHTALLY_SOURCE_LINES ("1MiB", or "off"): bytes; blocks of at least so many are recorded with
+  // the line of Python that made them, in a program that runs Python. 0: none is.
+  int64_t source_lines_bytes = 1 << 20;
   // TORCHTALLY_ENABLED (0 or 1): false makes everything below do nothing.
   bool enabled = true;
   // What the model is, for the closed forms that the report has beside its theory: a name of

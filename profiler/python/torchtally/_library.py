@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import pathlib
+import sysconfig
 from typing import Any
 
 import torch
@@ -60,8 +61,9 @@ class Library:
             return function
 
         self.start = bind(
-            slow, "start", text, text, text, ctypes.c_int64, ctypes.c_int64, ctypes.c_int
+            slow, "start", text, text, text, *[ctypes.c_int64] * 3, *[ctypes.c_int] * 2
         )
+        pass_over = bind(quick, "pass_over", nothing, text)
         self.stop = bind(slow, "stop", nothing, text, text)
         self.step_begin = bind(slow, "step_begin", nothing)
         self.step_end = bind(slow, "step_end", nothing, ctypes.c_int)
@@ -74,7 +76,12 @@ class Library:
         self.intern = bind(quick, "intern", number, text)
         self.enter = bind(quick, "enter", nothing, number)
         self.exit = bind(quick, "exit", nothing, number)
+        self.reused = bind(quick, "reused", nothing)
+        self.keep = bind(quick, "keep", nothing, ctypes.c_uint64)
         self.depth = bind(quick, "depth", number)
+        # A source line is the program's: neither torch's, nor the interpreter's, nor ours.
+        folders = [pathlib.Path(torch.__file__).parent, PACKAGE, sysconfig.get_path("stdlib")]
+        pass_over("\n".join(map(str, folders)).encode())
         self._text = bind(quick, "text", text, ctypes.POINTER(text))
         self._json = bind(quick, "json", text, ctypes.POINTER(text))
 

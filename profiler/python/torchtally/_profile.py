@@ -18,10 +18,12 @@ from typing import Any, Union
 import torch
 
 from ._budget import read_recording, read_text
+from ._kept import Kept
 from ._library import TallyError, library
 from ._names import Names
 from ._optimizers import Optimizers
-from ._units import parse_bytes
+from ._scalars import scalars_of
+from ._units import parse_bytes, parse_source_lines
 
 PathLike = Union[str, "os.PathLike[str]"]
 Modules = Union[torch.nn.Module, Sequence[torch.nn.Module], None]
@@ -63,27 +65,6 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, torch.nn.Module) else [value]
 
 
-def _scalars_of(data: dict[str, Any], number: int) -> dict[str, float]:
-    steps = data.get("steps", [])
-    if not -len(steps) <= number < len(steps):
-        return {}
-    step = steps[number]
-    device = next(iter(step["devices"].values()))
-    scalars = {"peak_bytes": float(device["peak"]["bytes"])}
-    for role, size in device["peak"]["roles"].items():
-        if size:
-            scalars[f"peak/{role}_bytes"] = float(size)
-    edges = [mark["saved_bytes"] for mark in device["marks"] if mark["name"] == "forward_edge"]
-    if edges:
-        scalars["saved_bytes"] = float(max(edges))
-    flops = step["flops"]
-    scalars["flops"] = float(
-        sum(flops[phase] for phase in ("forward", "backward", "recompute", "optimizer"))
-    )
-    scalars["seconds"] = float(step["seconds"])
-    return scalars
-
-
 class Profile:
     """One recording of this process. Use it as a context manager; see `torchtally.profile`."""
 
@@ -97,6 +78,8 @@ class Profile:
         steps: str | slice | tuple[int, int] | None = None,
         detail_steps: int = 3,
         budget: int | str | None = None,
+        budget_stops: bool = False,
+        source_lines: int | str | bool | None = "1 MiB",
         enabled: bool = True,
     ) -> None:
         self._models = _as_list(model)
@@ -106,12 +89,15 @@ class Profile:
         self._first, self._end = parse_steps(steps)
         self._detail_steps = detail_steps
         self._budget = parse_bytes(budget) if budget is not None else 0
+        self._budget_stops = budget_stops
+        self._source_lines = parse_source_lines(source_lines)
         self._enabled = enabled
         self._stepped: set[int] = set()  # optimizers given that stepped in the open step
         self._updates = 0  # steps of the program that ended
         self._steps = 0  # of them recorded
         self._by_hand = False
         self._names: Names | None = None
+        self._kept: Kept | None = None
         self._optimizers: Optimizers | None = None
         self._began = False
         self._recording_now = False
@@ -172,6 +158,8 @@ class Profile:
             os.fsencode(self._report),
             self._detail_steps,
             self._budget,
+            self._source_lines,
+            int(self._budget_stops),
             1,
         )
         if problem is not None:
@@ -192,6 +180,8 @@ class Profile:
         for optimizer in self._optimizers_given:
             self._optimizers.watch(optimizer)
         self._names.install()
+        self._kept = Kept(self._library)
+        self._kept.install()
         self._library.step_begin()
 
     def _finish(self, error: BaseException | None) -> None:
@@ -200,6 +190,8 @@ class Profile:
         self._recording_now = False
         if self._names is not None:
             self._names.remove()
+        if self._kept is not None:
+            self._kept.remove()
         if self._steps > 0 and (error is None or isinstance(error, SystemExit)):
             self._library.step_discard()  # what ran after the last update is no step
         note = ""
@@ -327,7 +319,7 @@ class Profile:
         autograd held at a backward pass); `flops`; `seconds`. `step`: its place among the recorded
         ones, from the end if negative. {} where there is none. Raises TallyError.
         """
-        return _scalars_of(self.data(), step)
+        return scalars_of(self.data(), step)
 
     def _is_latest(self) -> bool:
         """The plug-in knows one recording, the last that was begun."""
@@ -349,6 +341,8 @@ def profile(
     steps: str | slice | tuple[int, int] | None = None,
     detail_steps: int = 3,
     budget: int | str | None = None,
+    budget_stops: bool = False,
+    source_lines: int | str | bool | None = "1 MiB",
     enabled: bool = True,
 ) -> Profile:
     """Says where every byte and every FLOP of each training step goes.
@@ -366,6 +360,10 @@ def profile(
     steps: which steps of the run to record, counted from 0: "3:10" are 3 to 9. Default: all.
     detail_steps: recorded steps at the beginning that are kept with every block and operator.
     budget: bytes ("8 GiB"); a step that has more alive gets a mark `oom`.
+    budget_stops: an allocation on the CPU that would pass the budget fails with
+      torch.OutOfMemoryError, as on a machine of that size.
+    source_lines: bytes; of blocks of this size and more the line of Python that made them is
+      recorded. None or False: of none.
     enabled: False makes it do nothing.
 
     The environment variables TORCHTALLY_* win over these. Raises TallyError when it cannot start,
@@ -379,5 +377,7 @@ def profile(
         steps=steps,
         detail_steps=detail_steps,
         budget=budget,
+        budget_stops=budget_stops,
+        source_lines=source_lines,
         enabled=enabled,
     )

@@ -10,7 +10,7 @@ import sys
 import types
 from typing import NoReturn
 
-_OPTIONS = ("RECORDING", "REPORT", "BUDGET", "STEPS", "PYTHON")
+_OPTIONS = ("RECORDING", "REPORT", "BUDGET", "BUDGET_ACTION", "STEPS", "SOURCE_LINES", "PYTHON")
 
 
 def _take_options() -> dict[str, str]:
@@ -40,6 +40,8 @@ def main() -> NoReturn:
             report=options["REPORT"] or None,
             steps=options["STEPS"] or None,
             budget=options["BUDGET"] or None,
+            budget_stops=options["BUDGET_ACTION"] == "stop",
+            source_lines=options["SOURCE_LINES"] or True,
         )
         profiler.start()
     except (TallyError, ValueError) as error:

@@ -19,6 +19,15 @@ def parse_bytes(text: int | str) -> int:
     return round(float(match[1]) * _UNITS[match[2].lower()])
 
 
+def parse_source_lines(size: int | str | bool | None) -> int:
+    """Bytes from which on blocks get a source line; 0: none does. Raises ValueError."""
+    if size is True:
+        return 1 << 20
+    if not size or size == "off":
+        return 0
+    return parse_bytes(size)
+
+
 def format_bytes(size: int) -> str:
     """Binary: "1.20 GiB"."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):

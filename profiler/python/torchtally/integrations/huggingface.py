@@ -20,7 +20,8 @@ from .._profile import Profile
 class TorchTallyCallback(TrainerCallback):
     """Records a training: a step is one update, a micro-step one batch of the accumulation.
 
-    options: those of `torchtally.profile` (recording, report, steps, detail_steps, budget, enabled).
+    options: those of `torchtally.profile` (recording, report, steps, detail_steps, budget,
+      budget_stops, source_lines, enabled).
     `profile` is the recording of the last `train()`; ask it for `summary()`, `data()`, `scalars()`.
     What an evaluation or the saving of a checkpoint needs is no part of a step. `train()` raises
     TallyError when the recording cannot start.

@@ -26,7 +26,8 @@ else:
 class TorchTallyCallback(Callback):
     """Records a fit: a step is one update, a micro-step one batch of the accumulation.
 
-    options: those of `torchtally.profile` (recording, report, steps, detail_steps, budget, enabled).
+    options: those of `torchtally.profile` (recording, report, steps, detail_steps, budget,
+      budget_stops, source_lines, enabled).
     `profile` is the recording of the last `fit()`; ask it for `summary()`, `data()`, `scalars()`.
     With several optimizers a step ends when each of them stepped. A validation is no part of a step,
     unless it falls between two batches of one. `fit()` raises TallyError when the recording cannot

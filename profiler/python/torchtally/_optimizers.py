@@ -57,6 +57,7 @@ class Optimizers:
         self._handle: Any = None
         self._warned = False
         self._state = torch.ops.torchtally.state.default
+        self._gradient = torch.ops.torchtally.gradient.default
         self._describe = torch.ops.torchtally.describe_optimizer.default
 
     def install(self) -> None:
@@ -81,7 +82,8 @@ class Optimizers:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         plain = [tensor for p in parameters for tensor in plain_tensors(p)]
         self._describe(type(optimizer).__name__, recipe(optimizer), plain)
-        self._known[optimizer] = {"walks": 0, "count": -1, "ids": set(), "steps": 0, "moving": False}
+        self._known[optimizer] = {"walks": 0, "count": -1, "ids": set(), "steps": 0, "moving": False,
+                                  "wrapped": any(hasattr(p, "__tensor_flatten__") for p in parameters)}
         if optimizer.state:
             self._walk(optimizer)
 
@@ -99,8 +101,10 @@ class Optimizers:
                 print(f"torchtally: a step of {kind} could not be looked at: {error!r}", file=sys.stderr)
 
     def look(self, optimizer: torch.optim.Optimizer) -> None:
-        """Names new states."""
+        """Names new states, and gradients that autograd did not accumulate itself."""
         known = self._known[optimizer]
+        if known["wrapped"]:
+            self._look_at_gradients(optimizer)
         known["steps"] += 1
         count = sum(map(len, optimizer.state.values()))
         if (
@@ -110,6 +114,18 @@ class Optimizers:
             or known["steps"] % WALK_EVERY == 0
         ):
             self._walk(optimizer)
+
+    def _look_at_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Of parameters that wrap others, such as the shards of FSDP2, which writes their `.grad`."""
+        gradients: list[torch.Tensor] = []
+        parameters: list[torch.Tensor] = []
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            if parameter.grad is not None:
+                held = plain_tensors(parameter.grad)
+                gradients += held
+                parameters += plain_tensors(parameter)[: len(held)]
+        if len(gradients) == len(parameters):
+            self._gradient(gradients, parameters)
 
     def _walk(self, optimizer: torch.optim.Optimizer) -> None:
         known = self._known[optimizer]

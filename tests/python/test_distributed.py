@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DistributedDataParallel and FSDP2 on two processes (gloo): each rank's books by its own means."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import torchtally
+
+HERE = pathlib.Path(__file__).parent
+
+
+def run(folder: pathlib.Path, mode: str) -> list[dict]:
+    paths = [str(HERE), str(pathlib.Path(torchtally.__file__).parent.parent)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         str(HERE / "distributed_program.py"), mode, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, text=True, capture_output=True, timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((folder / f"result{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def check(result: dict) -> list[dict]:
+    """Each step with its truth: {"device": .., "truth": ..}."""
+    assert result["plain"] == result["recorded"]
+    steps = result["data"]["steps"]
+    assert len(steps) == len(result["steps"]) == 3
+    checked = []
+    for step, truth in zip(steps, result["steps"]):
+        device = step["devices"]["cpu"]
+        for mark in device["marks"]:
+            where = f"step {step['index']} at {mark['name']}: {mark['roles']}"
+            assert mark["difference"] == 0, where
+            assert sum(mark["roles"].values()) == mark["bytes"], where
+            assert mark["roles"]["unattributed"] == 0, where
+            assert mark["roles"]["parameter"] == truth["parameter"], where
+        end = device["marks"][-1]
+        assert end["name"] == "end"
+        assert end["roles"]["gradient"] == truth["gradient"]
+        assert end["roles"]["optimizer_state"] == truth["optimizer_state"]
+        checked.append({"device": device, "truth": truth})
+    return checked
+
+
+def mark_of(device: dict, name: str) -> dict:
+    return next(mark for mark in device["marks"] if mark["name"] == name)
+
+
+@pytest.mark.parametrize("mode", ["ddp", "ddp_view"])
+def test_ddp(tmp_path, mode):
+    for rank, result in enumerate(run(tmp_path, mode)):
+        assert result["path"].endswith(f"run.rank{rank}.tally")
+        for step in check(result):
+            roles = mark_of(step["device"], "backward_end")["roles"]
+            if mode == "ddp":  # the buckets are a row of their own, as large as all gradients
+                assert roles["communication"] == step["truth"]["gradient"]
+            else:  # each gradient is a view of its bucket: the same bytes, counted once
+                assert roles["communication"] == 0
+            assert roles["gradient"] == step["truth"]["gradient"]
+
+
+@pytest.mark.parametrize("mode", ["fsdp", "fsdp_keep"])
+def test_fsdp2(tmp_path, mode):
+    for result in run(tmp_path, mode):
+        for step in check(result):
+            truth, device = step["truth"], step["device"]
+            assert truth["parameter"] < 0.6 * truth["whole"]  # half, and some padding
+            gathered = {mark["name"]: mark["roles"]["communication"] for mark in device["marks"]}
+            # Whole parameters are there only between gathering and resharding.
+            assert gathered["forward_edge"] == (truth["whole"] if mode == "fsdp_keep" else 0)
+            assert gathered["backward_end"] > 0 and gathered["end"] == 0

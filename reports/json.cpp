@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because each part of the Summary is a function of its own.
 #include "reports/json.h"
 
 #include <cmath>
@@ -123,16 +124,53 @@ Json flops(const analysis::Flops& f) {
   return out;
 }
 
+// Checkpointed regions in the order in which they ran again.
+Json regions(const analysis::StepSummary& step) {
+  Json out = Json::array();
+  for (const analysis::RegionRow& r : step.regions) {
+    out.push_back({{"micro_step", r.micro_step},
+                   {"module", r.module},
+                   {"node", r.node},
+                   {"kept_bytes", r.kept_bytes},
+                   {"avoided_bytes", r.avoided_bytes},
+                   {"flops", number(r.flops)},
+                   {"seconds", r.seconds},
+                   {"begin_bytes", r.begin_bytes},
+                   {"peak_bytes", r.peak_bytes}});
+  }
+  return out;
+}
+
+// What each repeated block holds for its backward pass; seconds since the step began, 0: not seen.
+Json units(const analysis::StepSummary& step) {
+  Json out = Json::array();
+  for (const analysis::UnitRow& u : step.units) {
+    out.push_back({{"micro_step", u.micro_step},
+                   {"unit", u.unit},
+                   {"activation_bytes", u.activation_bytes},
+                   {"output_bytes", u.output_bytes},
+                   {"forward_end", u.forward_end},
+                   {"backward_begin", u.backward_begin},
+                   {"backward_end", u.backward_end}});
+  }
+  return out;
+}
+
 Json step_json(const analysis::StepSummary& step) {
   Json devices = Json::object();
   for (const auto& device : step.devices) devices[device.device] = device_step(device);
-  return {{"index", step.index},
-          {"devices", std::move(devices)},
-          {"flops", flops(step.flops)},
-          {"seconds", step.seconds},
-          {"micro_steps", step.micro_steps},
-          {"tokens", number(step.tokens)},
-          {"detailed", step.detailed}};
+  Json out{{"index", step.index},
+           {"devices", std::move(devices)},
+           {"flops", flops(step.flops)},
+           {"seconds", step.seconds},
+           {"micro_steps", step.micro_steps},
+           {"tokens", number(step.tokens)},
+           {"detailed", step.detailed}};
+  if (step.detailed) {
+    out["regions"] = regions(step);
+    out["units"] = units(step);
+  }
+  return out;
 }
 
 // Only the roles that a module holds: most hold two or three.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because what a callback learns at its start it needs at its end.
 #include "hooks/torch/operators.h"
 
 #include <ATen/record_function.h>
@@ -7,6 +8,7 @@
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <unordered_set>
@@ -31,7 +33,10 @@ struct OpenCall {
   uint32_t outer_operators = 0;  // of a node: operators open around it
   bool is_part = false;          // of another operator, and nothing of its own was written
   bool has_frame = false;        // kOpEnter, kNodeEnter or kScopeEnter was pushed
+  bool has_part = false;         // kWork was pushed
+  int exceptions = 0;            // under way when it began
   EventKind exit = EventKind::kOpExit;
+  Work work = {};
 };
 
 struct ThreadHooks {
@@ -224,8 +229,11 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
         });
       }
     } else if (work.flops != 0 || work.torch_flops != 0 || work.elementwise != 0) {
+      call.has_part = true;
+      call.work = work;
       fill_work(batch.add(EventKind::kWork), name, work);
     }
+    if (call.has_frame || call.has_part) call.exceptions = std::uncaught_exceptions();
     // The operator that is started last with a number makes the node of that number.
     if (may_make_node && facts.needs_grad &&
         (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
@@ -330,10 +338,21 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
                           });
     }
   }
-  if (context && call.has_frame) {
+  if (!context || !(call.has_frame || call.has_part)) return;
+  const bool failed =
+      call.exit == EventKind::kOpExit && std::uncaught_exceptions() > call.exceptions;
+  if (call.has_part && failed) {
+    Event event;
+    event.kind = EventKind::kWork;
+    event.flags = event_flags::kException;
+    fill_work(event, *call.name, call.work);
+    context->log.push(event);
+  }
+  if (call.has_frame) {
     tell_remembered_blocks(*context);
     Event event;
     event.kind = call.exit;
+    event.flags = failed ? event_flags::kException : 0;
     context->log.push(event);
   }
 }

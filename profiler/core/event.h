@@ -11,8 +11,8 @@
 //   kAlloc          pointer          bytes            live bytes *      device  kAdopted
 //   kFree           pointer          bytes            live bytes *      device  -
 //   kOpEnter        FLOPs            torch FLOPs      elementwise       name    mode bits
-//   kOpExit         -                -                -                 -       -
-//   kWork           FLOPs            torch FLOPs      elementwise       name    -   (operator inside another)
+//   kOpExit         -                -                -                 -       kException
+//   kWork           FLOPs            torch FLOPs      elementwise       name    kException (operator inside another)
 //   kForward        sequence number  forward thread   -                 indices -
 //   kNodeEnter      sequence number  forward thread   graph task        name    mode bits
 //   kNodeExit       -                -                -                 -       -
@@ -126,7 +126,7 @@ inline constexpr uint8_t kForeign = 1;   // the storage bypasses the watched all
 inline constexpr uint8_t kNumber = 2;    // a wrapped number (y * 2): 0 dimensions, not in saved_tensors_hooks
 inline constexpr uint8_t kPlain = 4;     // held by a node as a plain tensor, not as a SavedVariable
 inline constexpr uint8_t kNested = 8;    // a backward pass inside another (recomputation)
-inline constexpr uint8_t kException = 16;  // the step ended by an exception
+inline constexpr uint8_t kException = 16;  // it ended by one: the step; the operator (kWork then comes again)
 inline constexpr uint8_t kDiscarded = 32;  // it was none: no books
 // Bits of kScopeEnter.
 inline constexpr uint8_t kUpdate = 1;       // an optimizer's step runs until the scope's end

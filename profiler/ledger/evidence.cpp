@@ -156,9 +156,15 @@ void Ledger::on_saved(const Event& event) {
   } else {
     note_tensor(*block, event);
     block->saved_edge = edge.number;
-    if (!(event.flags & kPlain)) block->evidence |= evidence::kSavedInStep;
     const bool made_again = edge.nested && (block->born_phase == Phase::kRecompute ||
                                             block->born_phase == Phase::kBackward);
+    if (event.flags & kPlain) {
+      if (!edge.nested) regions_.on_held_beside(*block);
+    } else if (!edge.nested || made_again) {
+      // What only a recomputation saved, and did not make, the program holds by itself: a table of
+      // positions that is handed to each block.
+      block->evidence |= evidence::kSavedInStep;
+    }
     block->evidence |= made_again && !block->carried ? evidence::kRecomputed : evidence::kActivation;
   }
   const bool is_plain = (event.flags & kPlain) != 0;
@@ -167,7 +173,8 @@ void Ledger::on_saved(const Event& event) {
   if (is_new) {
     edge.saved.push_back({event.a, static_cast<int64_t>(event.c), device_of_storage(event),
                           (event.flags & kNumber) != 0, is_plain});
-    if (block && (block->evidence & evidence::kRecomputed) && !is_plain) {
+    // As saved_tensors_hooks shows it: without wrapped numbers.
+    if (block && (block->evidence & evidence::kRecomputed) && !(event.flags & (kPlain | kNumber))) {
       regions_.on_saved_again(thread(event), static_cast<int64_t>(event.c));
     }
   } else if (!is_plain) {  // one node holds it as it is, another saved it
@@ -194,6 +201,7 @@ void Ledger::on_edge_end(const Event& event) {
   unreadable_nodes_ += event.c;
   if (edge.nested || !step_open_) {
     edge.saved.clear();
+    edge.nested = false;
     return;
   }
   micro_step_ = micro_steps_++;

@@ -109,10 +109,13 @@ void Ledger::on_frame_enter(const Event& event) {
     frame.flops = static_cast<double>(event.a);
     frame.torch_flops = static_cast<double>(event.b);
     frame.elementwise = static_cast<double>(event.c);
+    frame.allocations = state.allocations;
     if (event.flags & kInGraphTask) {
       // The engine runs nodes with gradients off unless a graph of the backward pass is wanted; an
-      // operator that records inside a node that does not is the forward pass, run again.
-      const bool again = (event.flags & kGradMode) && node && !(node->flags & kGradMode);
+      // operator that records inside a node that does not is the forward pass, run again. So is one
+      // that does not record, in a module that was called in there.
+      const bool again = node && !(node->flags & kGradMode) &&
+                         ((event.flags & kGradMode) || state.calls_module_in_node());
       enter_phase(state, again ? Phase::kRecompute : Phase::kBackward, event);
       regions_.enter_operator(state, event, again, micro_step_);
     } else {
@@ -145,6 +148,12 @@ void Ledger::on_frame_exit(const Event& event) {
   ThreadState& state = thread(event);
   if (state.frames.empty()) return;  // it was open when the session began
   Frame frame = state.frames.back();
+  // A checkpoint stops its recomputation by an exception, in the middle of the last operator: where
+  // that is before the operator made anything, it did no work.
+  if ((event.flags & kException) && state.allocations == frame.allocations) {
+    frame.flops = frame.torch_flops = frame.elementwise = 0;
+    state.frames.back() = frame;
+  }
   const StringId module = module_of(state);
   regions_.exit_frame(state, event, module, micro_step_, now_ns_ - step_begin_ns_);
   state.frames.pop_back();

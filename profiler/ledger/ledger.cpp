@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because every kind of event begins here.
 #include "profiler/ledger/ledger.h"
 
 #include <algorithm>
@@ -32,13 +33,20 @@ void Ledger::apply(const Event& event) {
     case EventKind::kWork: {
       ThreadState& state = thread(event);
       if (!step_open_) return;
+      double sign = 1;
+      if (event.flags & kException) {
+        if (state.allocations != state.allocations_at_work) return;  // it had begun
+        sign = -1;
+      }
+      state.allocations_at_work = state.allocations;
       OperatorRow& row = operators_.row(state.phase, module_of(state), {event.id});
-      ++row.calls;
-      row.flops += static_cast<double>(event.a);
-      row.torch_flops += static_cast<double>(event.b);
-      row.elementwise_flops += static_cast<double>(event.c);
-      regions_.add_work(state, static_cast<double>(event.a));
-      if (state.phase == Phase::kRecompute) {
+      if (sign > 0) ++row.calls;
+      row.flops += sign * static_cast<double>(event.a);
+      row.torch_flops += sign * static_cast<double>(event.b);
+      row.elementwise_flops += sign * static_cast<double>(event.c);
+      regions_.add_work(state, sign * static_cast<double>(event.a));
+      state.counted.clear();
+      if (sign > 0 && state.phase == Phase::kRecompute) {
         state.counted = {row, false};
         state.counted.row.flops = static_cast<double>(event.a);
         state.counted.row.torch_flops = static_cast<double>(event.b);
@@ -102,7 +110,10 @@ void Ledger::apply(const Event& event) {
       }
       return;
     case EventKind::kKept:
-      if (Block* block = blocks_.find(event.a)) block->evidence |= evidence::kKept;
+      if (Block* block = blocks_.find(event.a)) {
+        block->evidence |= evidence::kKept;
+        regions_.on_held_beside(*block);
+      }
       return;
     case EventKind::kCast:
       thread(event).copied_parameter = event.a;
@@ -170,6 +181,7 @@ void Ledger::on_alloc(const Event& event) {
     on_free(gone);
   }
   DeviceLedger& of = device(event);
+  if (!(event.flags & kAdopted)) ++state.allocations;
   of.live_bytes += static_cast<int64_t>(event.b);
   if (!of.is_cpu()) {
     ++of.events;

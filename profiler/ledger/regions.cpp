@@ -25,6 +25,7 @@ bool is_number(std::string_view text) {
 
 void Regions::begin_step() {
   rows_.clear();
+  beside_.clear();
   units_.clear();
   by_key_.clear();
 }
@@ -76,7 +77,7 @@ void Regions::enter_operator(ThreadState& state, const Event& event, bool again,
   if (node == 0) return;
   --node;
   if (!state.regions.empty() && state.regions.back().node == node) {
-    state.regions.back().running = true;
+    if (!state.regions.back().running) go_on(state.regions.back());
     return;
   }
   OpenRegion& region = state.regions.emplace_back();
@@ -84,6 +85,11 @@ void Regions::enter_operator(ThreadState& state, const Event& event, bool again,
   region.began = event.sequence;
   region.row.micro_step = micro_step;
   region.row.node = state.frames[node].op;
+  std::erase_if(beside_, [this](const Beside& held) {
+    const Block* block = blocks_.find(held.pointer);
+    return !block || block->born != held.born;
+  });
+  region.beside = beside_;
 }
 
 void Regions::exit_frame(ThreadState& state, const Event& event, StringId module,
@@ -171,6 +177,10 @@ void Regions::on_saved_again(ThreadState& state, int64_t bytes) {
   if (!state.regions.empty()) state.regions.back().row.avoided_bytes += bytes;
 }
 
+void Regions::on_held_beside(const Block& block) {
+  beside_.push_back({block.pointer, block.born, block.bytes, block.module});
+}
+
 // Without a backward pass of its own (non-reentrant checkpoints), what is left of the recomputation
 // is what the nodes of the forward pass will ask for.
 void Regions::leave_recomputation(OpenRegion& region) {
@@ -181,15 +191,42 @@ void Regions::leave_recomputation(OpenRegion& region) {
     if (!block || block->born < region.began || (block->evidence & evidence::kRecomputed)) continue;
     block->evidence |= evidence::kRecomputed;
     region.row.avoided_bytes += block->bytes;
+    region.left.push_back(pointer);
   }
   region.born.clear();
 }
 
+// It had not ended: what was between was a part of it that does not record (a mask, a table).
+void Regions::go_on(OpenRegion& region) {
+  region.running = true;
+  for (const uint64_t pointer : region.left) {
+    Block* block = blocks_.find(pointer);
+    if (!block || block->born < region.began || !(block->evidence & evidence::kRecomputed)) continue;
+    block->evidence = static_cast<uint16_t>(block->evidence & ~evidence::kRecomputed);
+    region.row.avoided_bytes -= block->bytes;
+    region.born.push_back(pointer);
+  }
+  region.left.clear();
+}
+
 void Regions::close(OpenRegion& region) {
   if (region.running) leave_recomputation(region);
-  region.kept.for_each([&](uint64_t, int64_t bytes) { region.row.kept_bytes += bytes; });
   region.row.module = common_module(region.modules);
+  // What its own forward pass made and left beside the graph; without a name nobody can tell whose.
+  for (const Beside& held : region.beside) {
+    if (region.row.module && held.module && is_in(held.module, region.row.module)) {
+      region.kept.insert(held.pointer, held.bytes);
+    }
+  }
+  region.kept.for_each([&](uint64_t, int64_t bytes) { region.row.kept_bytes += bytes; });
   rows_.push_back(region.row);
+}
+
+// "after h.3.ln_1" is in "h.3".
+bool Regions::is_in(StringId module, StringId whole) const {
+  const std::string_view inner = without_after(strings_.text(module));
+  const std::string_view outer = strings_.text(whole);
+  return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '.');
 }
 
 // "h.3" of {"h.3.attn", "after h.3.ln_1"}; "" when they have nothing in common.

@@ -18,6 +18,15 @@ struct Edge;
 struct Frame;
 struct ThreadState;
 
+// A block that waits for a backward pass without being a saved variable: what a selective checkpoint
+// keeps, or ctx->saved_data of a node.
+struct Beside {
+  uint64_t pointer = 0;
+  uint64_t born = 0;  // sequence number of its allocation: the address may be of another by now
+  int64_t bytes = 0;
+  StringId module;
+};
+
 // A region of one thread, from the first operator that runs again until the node it runs in ends.
 struct OpenRegion {
   RegionRow row;
@@ -28,6 +37,8 @@ struct OpenRegion {
   bool has_edge = false;   // a backward pass of its own told what it saved again
   std::vector<StringId> modules;
   std::vector<uint64_t> born;  // pointers of blocks that its forward operators made
+  std::vector<uint64_t> left;  // of these, what was there when its forward operators ended
+  std::vector<Beside> beside;  // that were held when it began
   FlatMap<int64_t> kept;
 };
 
@@ -53,6 +64,7 @@ class Regions {
   // A nested backward pass begins in the region; then each storage that it found saved again.
   void on_nested_edge(ThreadState& state);
   void on_saved_again(ThreadState& state, int64_t bytes);
+  void on_held_beside(const Block& block);
   // The forward edge of a micro-step: what autograd holds of each unit.
   void on_edge(const Edge& edge, uint16_t micro_step);
 
@@ -62,13 +74,16 @@ class Regions {
  private:
   UnitRow& unit(StringId name, uint16_t micro_step);
   void leave_recomputation(OpenRegion& region);
+  void go_on(OpenRegion& region);
   void close(OpenRegion& region);
   StringId common_module(const std::vector<StringId>& modules);
+  bool is_in(StringId module, StringId whole) const;
 
   StringTable& strings_;
   BlockTable& blocks_;
   std::vector<RegionRow> rows_;
   std::vector<UnitRow> units_;
+  std::vector<Beside> beside_;  // of the step; some may be gone
   FlatMap<uint32_t> by_key_;    // {micro-step, unit}: index into units_
   FlatMap<StringId> unit_of_;   // by module
 };

@@ -26,6 +26,7 @@ struct Frame {
   double flops = 0;
   double torch_flops = 0;
   double elementwise = 0;
+  uint64_t allocations = 0;              // of its thread, when it began
 };
 
 // A backward pass that this thread is entering: what the walk over its graph found.
@@ -67,6 +68,8 @@ struct ThreadState {
   StringId last_module;              // of the last operator that read a parameter in a forward phase
   StringId last_node_module;         // of the last node of a backward pass
   uint32_t open_updates = 0;         // scopes of optimizers' steps
+  uint64_t allocations = 0;          // that it made so far
+  uint64_t allocations_at_work = 0;  // when the last operator inside another began
   Edge edge;
   std::vector<OpenRegion> regions;   // of checkpoints, innermost last
   std::vector<uint64_t> reads;       // pointers that the open operator of a forward pass reads
@@ -76,6 +79,14 @@ struct ThreadState {
   bool works() const {
     for (const Frame& frame : frames) {
       if (frame.kind != EventKind::kScopeEnter) return true;
+    }
+    return false;
+  }
+  // A module was called by the innermost node, and the call is open.
+  bool calls_module_in_node() const {
+    for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
+      if (frame->kind == EventKind::kNodeEnter) return false;
+      if (frame->kind == EventKind::kScopeEnter && (frame->flags & event_flags::kForwardPass)) return true;
     }
     return false;
   }

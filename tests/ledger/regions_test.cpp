@@ -48,6 +48,31 @@ TEST(Regions, AReentrantCheckpointKeepsItsInputAndAvoidsWhatItSavesAgain) {
   EXPECT_EQ(region.peak_bytes, 400 + 10 + 100 + 1000);
 }
 
+TEST(Regions, WrappedNumbersAreNotAvoided) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    Pointer again = 0, number = 0;
+    script.op("aten::embedding", {});
+    script.node("CheckpointBackward", [&] {
+      script.edge({});
+      script.op("aten::div", {.mode = kRecompute}, [&] {
+        again = script.alloc(100);
+        number = script.alloc(8);  // the 2 of x / 2
+      });
+      script.node("DivBackward0", [&] {
+        script.walk([&] {
+          script.see(EventKind::kSaved, again);
+          script.see(EventKind::kSaved, number, event_flags::kNumber);
+        }, /*nested=*/true);
+      });
+      script.end_backward(/*nested=*/true);
+    });
+    script.end_backward();
+  });
+  ASSERT_EQ(books.regions.size(), 1u);
+  EXPECT_EQ(books.regions[0].avoided_bytes, 100);
+}
+
 TEST(Regions, WithoutABackwardPassOfItsOwnWhatIsLeftOfTheRecomputationWasAvoided) {
   EventScript script;
   const StepBooks books = script.step([&] {
@@ -72,6 +97,120 @@ TEST(Regions, WithoutABackwardPassOfItsOwnWhatIsLeftOfTheRecomputationWasAvoided
   EXPECT_EQ(books.regions[0].avoided_bytes, 160);
   EXPECT_EQ(books.regions[0].kept_bytes, 10);
   EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kRecomputedActivation), 160);
+}
+
+// As a checkpoint does it: by an exception, in the middle of an operator, as soon as all is there.
+TEST(Regions, ARecomputationThatStopsEarlyDidNotDoItsLastProduct) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    Pointer input = 0;
+    script.op("aten::embedding", {}, [&] { input = script.alloc(10); });
+    script.node("MulBackward0", [&] {
+      script.edge({.saved = {input}});
+      script.op("aten::addmm", {.mode = kRecompute, .flops = 7}, [&] { script.free(script.alloc(100)); });
+      script.op("aten::linear", {.mode = kRecompute, .failed = true}, [&] {
+        script.work_inside("aten::addmm", 30);
+        script.work_inside("aten::addmm", 30, true);
+      });
+    });
+    script.node("SecondBackward", [&] {
+      script.op("aten::addmm", {.mode = kRecompute, .flops = 500, .failed = true});
+    });
+    script.end_backward();
+  });
+  ASSERT_EQ(books.regions.size(), 2u);
+  EXPECT_EQ(books.regions[0].flops, 7);
+  EXPECT_EQ(books.regions[1].flops, 0);
+  EXPECT_EQ(script.row(books, Phase::kRecompute, "", "aten::addmm").flops, 7);
+}
+
+TEST(Regions, AnOperatorThatFailsAfterItMadeItsResultDidItsWork) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    script.op("aten::embedding", {});
+    script.node("MulBackward0", [&] {
+      script.edge({});
+      script.op("aten::attention", {.mode = kRecompute, .failed = true}, [&] {
+        script.work_inside("aten::_attention", 30);
+        script.free(script.alloc(100));  // the result; then it is saved, and the exception comes
+        script.work_inside("aten::_attention", 30, true);
+      });
+      script.op("aten::mm", {.mode = kRecompute, .flops = 4, .failed = true}, [&] { script.free(script.alloc(8)); });
+    });
+    script.end_backward();
+  });
+  ASSERT_EQ(books.regions.size(), 1u);
+  EXPECT_EQ(books.regions[0].flops, 34);
+}
+
+TEST(Regions, WhatASelectiveCheckpointStoresIsKeptByItsRegion) {
+  EventScript script;
+  const Pointer weight = script.parameter(8, "h.0.fc");
+  const Pointer other = script.parameter(8, "h.1.fc");
+  const StepBooks books = script.step([&] {
+    Pointer input = 0, stored = 0, elsewhere = 0, gone = 0;
+    script.op("aten::embedding", {}, [&] { input = script.alloc(10); });
+    script.op("aten::mm", {.reads = {input, weight}}, [&] { stored = script.alloc(100); });
+    script.see(EventKind::kSaved, stored, event_flags::kPlain);
+    script.op("aten::mm", {.reads = {input, weight}}, [&] { gone = script.alloc(40); });
+    script.see(EventKind::kSaved, gone, event_flags::kPlain);
+    script.free(gone);
+    script.op("aten::mm", {.reads = {stored, other}}, [&] { elsewhere = script.alloc(1000); });
+    script.see(EventKind::kSaved, elsewhere, event_flags::kPlain);
+    script.node("MulBackward0", [&] {
+      script.edge({.saved = {input}});
+      script.op("aten::mm", {.mode = kRecompute, .reads = {input, weight}});
+      script.free(stored);  // its last use is in here
+    });
+    script.end_backward();
+    script.free(elsewhere);
+  });
+  ASSERT_EQ(books.regions.size(), 1u);
+  EXPECT_EQ(script.text(books.regions[0].module), "h.0.fc");
+  EXPECT_EQ(books.regions[0].kept_bytes, 10 + 100);
+  const MarkBook edge = mark_of(books, Mark::kForwardEdge);
+  EXPECT_EQ(bytes_of(edge, Role::kActivation), 10 + 100 + 1000);
+  EXPECT_EQ(edge.saved_bytes, 10);  // what saved_tensors_hooks shows
+}
+
+TEST(Regions, APartThatDoesNotRecordEndsNoRecomputation) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    Pointer hidden = 0, saved = 0;
+    script.op("aten::embedding", {});
+    script.node("MulBackward0", [&] {
+      script.edge({});
+      script.op("aten::linear", {.mode = kRecompute}, [&] { hidden = script.alloc(100); });
+      script.op("aten::arange", {.mode = kBackward});  // in torch.no_grad()
+      script.op("aten::relu", {.mode = kRecompute}, [&] { saved = script.alloc(60); });
+      script.free(hidden);
+      script.op("aten::mul", {.mode = kBackward});
+    });
+    script.free(saved);
+    script.end_backward();
+  });
+  ASSERT_EQ(books.regions.size(), 1u);
+  EXPECT_EQ(books.regions[0].avoided_bytes, 60);
+}
+
+// A reentrant checkpoint inside another: its forward pass does not record, and runs again all the same.
+TEST(Regions, WhatAModuleDoesInsideANodeIsRecomputation) {
+  EventScript script;
+  const StepBooks books = script.step([&] {
+    script.op("aten::embedding", {});
+    script.node("CheckpointFunctionBackward", [&] {
+      script.edge({});
+      script.push(EventKind::kScopeEnter, 0, 0, 0, script.id("h.0"), event_flags::kForwardPass);
+      script.op("aten::linear", {.mode = kRecompute, .flops = 5});
+      script.op("aten::linear", {.mode = kBackward, .flops = 7});
+      script.push(EventKind::kScopeExit);
+      script.op("aten::mm", {.mode = kBackward, .flops = 11});
+    });
+    script.end_backward();
+  });
+  ASSERT_EQ(books.regions.size(), 1u);
+  EXPECT_EQ(books.regions[0].flops, 12);
+  EXPECT_EQ(script.row(books, Phase::kBackward, "", "aten::mm").flops, 11);
 }
 
 TEST(Regions, TheModuleIsWhatItsOperatorsHaveInCommon) {

@@ -38,6 +38,7 @@ struct Op {
   uint64_t elementwise = 0;
   int64_t sequence_number = -1;  // of the graph's node that it makes
   uint32_t indices = 0;          // given to an embedding
+  bool failed = false;           // ended by an exception
 };
 
 struct Graph {
@@ -132,10 +133,10 @@ class EventScript {
            op.indices);
     }
     body();
-    push(EventKind::kOpExit);
+    push(EventKind::kOpExit, 0, 0, 0, 0, op.failed ? event_flags::kException : 0);
   }
-  void work_inside(std::string_view name, uint64_t flops) {
-    push(EventKind::kWork, flops, flops, 0, id(name));
+  void work_inside(std::string_view name, uint64_t flops, bool failed = false) {
+    push(EventKind::kWork, flops, flops, 0, id(name), failed ? event_flags::kException : 0);
   }
   void node(std::string_view name, const Body& body = kNothing, int64_t sequence_number = -1,
             uint8_t mode = kBackward) {

@@ -75,6 +75,15 @@ std::string holders(const MarkSummary& mark) {
   return largest_of(by_module, kRows);
 }
 
+// Why a micro-batch's memory outlives it, by what is left.
+std::string_view keeper(const MarkSummary& mark) {
+  const int64_t graph = role(mark, Role::kActivation) + role(mark, Role::kRecomputedActivation);
+  const int64_t outputs = role(mark, Role::kHeldOutput);
+  return graph > outputs ? "what autograd held in its micro-step: a graph that is kept (a loss that is stored with it, "
+                           "retain_graph=True), or stored outputs that the next operator saved"
+                         : "outputs that the program stores, such as a list of losses or logits";
+}
+
 }  // namespace
 
 std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Summary& summary) {
@@ -104,6 +113,8 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     largest = std::max(largest, p.bytes);
   }
   const int64_t doubled = trainable > 0 ? gradients - trainable : 0;
+  // Buckets of DDP that are no views of the gradients live as long as the model.
+  const int64_t buckets = role(*last.end, Role::kCommunication);
   int64_t highest = first.peak_bytes;
   size_t where = 0;
   for (size_t i = 1; i < steps.size(); ++i) {
@@ -124,11 +135,18 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
         "carries over {} from micro-step to micro-step: what an earlier one made is still alive when the last one "
         "ends ({} more than after the first)", format_bytes(carried / (count - 1)), format_bytes(carried));
     verdict.bytes = carried;
+    verdict.evidence.push_back(fmt::format("most of it is {}", keeper(*last.end)));
     verdict.evidence.push_back("alive after the last backward pass: " + holders(*last.end));
   } else if (static_cast<double>(doubled) > notable) {
     verdict.verdict = fmt::format("holds gradients twice: {} in .grad for {} of trainable parameters",
                                   format_bytes(gradients), format_bytes(trainable));
     verdict.bytes = doubled;
+  } else if (static_cast<double>(buckets) > notable && 2 * buckets > gradients && gradients > 0) {
+    verdict.verdict = fmt::format("holds gradients twice: {} in .grad and {} in buckets for communication",
+                                  format_bytes(gradients), format_bytes(buckets));
+    verdict.bytes = buckets;
+    verdict.remedies.push_back({"DistributedDataParallel(gradient_as_bucket_view=True): .grad is a view of the bucket",
+                                buckets, ""});
   } else if (static_cast<double>(early_state) > notable) {
     verdict.verdict = fmt::format("holds optimizer state early: {} of it was made before the last backward pass",
                                   format_bytes(early_state));
@@ -137,6 +155,13 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     verdict.verdict = fmt::format("grows: micro-step {} peaks at {}, one micro-batch and the gradients explain {}", where,
                                   format_bytes(highest), format_bytes(expected));
     verdict.bytes = highest - expected;
+    const int64_t larger = steps[where].edge->saved_bytes - first.edge->saved_bytes;
+    verdict.evidence.push_back(
+        2 * larger > highest - most
+            ? fmt::format("its micro-batch is larger: autograd holds {} for it, {} for the first",
+                          format_bytes(steps[where].edge->saved_bytes), format_bytes(first.edge->saved_bytes))
+            : fmt::format("its micro-batch is not larger: autograd holds {} for it, {} for the first",
+                          format_bytes(steps[where].edge->saved_bytes), format_bytes(first.edge->saved_bytes)));
     verdict.evidence.push_back(fmt::format("alive at the edge of micro-step {}: {}", where, holders(*steps[where].edge)));
   } else {
     verdict.tone = Tone::kGood;

@@ -55,12 +55,19 @@ std::vector<Group> group(const StepSummary& step) {
 
 std::string called(const Group& group) { return group.module.empty() ? "a region without a module" : group.module; }
 
-double forward_flops(const StepSummary& step, const std::string& unit) {
+double flops_in(const StepSummary& step, Phase phase, const std::string& unit) {
   double flops = 0;
   for (const OperatorRow& row : step.operators) {
-    if (row.phase == Phase::kForward && covers(unit, row.module)) flops += row.flops;
+    if (row.phase == phase && covers(unit, row.module)) flops += row.flops;
   }
   return flops;
+}
+
+// A checkpoint of Python ran forward: the functions that torch.utils.checkpoint is made of.
+bool wraps_something(const StepSummary& step) {
+  return std::any_of(step.operators.begin(), step.operators.end(), [](const OperatorRow& row) {
+    return row.phase != Phase::kRecompute && (row.op == "CheckpointFunction" || row.op == "_NoopSaveInputs");
+  });
 }
 
 std::string names(const std::vector<std::string>& modules) {
@@ -79,7 +86,7 @@ std::vector<std::string> without_backward(const recording::Run& run, const StepS
     const bool ran = std::any_of(step.units.begin(), step.units.end(), [&](const UnitRow& other) {
       return other.unit == unit.unit && other.backward_begin > 0;
     });
-    if (ran || forward_flops(step, unit.unit) <= 0) continue;
+    if (ran || flops_in(step, Phase::kForward, unit.unit) <= 0) continue;
     const bool trains = std::any_of(run.info.parameters.begin(), run.info.parameters.end(),
                                     [&](const ParameterInfo& p) {
                                       return p.trainable && !p.is_buffer && covers(unit.unit, run.text(p.module));
@@ -96,7 +103,15 @@ class Judge {
 
   std::optional<Verdict> judge() {
     verdict_.kind = "checkpointing";
-    if (step_.regions.empty()) {
+    const std::vector<std::string> never = without_backward(run_, step_);
+    if (!never.empty() && (!step_.regions.empty() || wraps_something(step_))) {
+      verdict_.tone = Tone::kBad;
+      verdict_.verdict = fmt::format(
+          "never ran in backward: {} ran forward and has parameters to train, but no backward pass "
+          "reached it; a reentrant checkpoint needs an input that requires gradients",
+          names(never));
+      if (!step_.regions.empty()) add_evidence(group(step_));
+    } else if (step_.regions.empty()) {
       if (counterfactual_.units().size() < 2) return std::nullopt;
       judge_unused();
     } else {
@@ -115,6 +130,32 @@ class Judge {
     return peak.op.empty() ? text : text + " (" + peak.op + ")";
   }
 
+  // The same in the words of "what would have to shrink next?".
+  std::string peak_is() const {
+    const MarkSummary& peak = device_.peak;
+    if (peak.phase == Phase::kOptimizer) return "the optimizer step";
+    if (peak.roles[static_cast<size_t>(Role::kRecomputedActivation)] > 0) {
+      const RegionRow* of = nullptr;
+      for (const RegionRow& region : step_.regions) {
+        if (region.micro_step != peak.micro_step) continue;
+        const bool covered = !region.module.empty() && covers(region.module, peak.module);
+        if (covered || !of || (region.peak_bytes > of->peak_bytes && !covers(of->module, peak.module))) of = &region;
+      }
+      return "one region's recomputation" + (of && !of->module.empty() ? " (" + of->module + ")" : "");
+    }
+    double forward_end = 0, backward_begin = 0;
+    for (const UnitRow& unit : step_.units) {
+      if (unit.micro_step != peak.micro_step || !is_repeated(unit.unit)) continue;
+      forward_end = std::max(forward_end, unit.forward_end);
+      if (unit.backward_begin <= 0) continue;
+      backward_begin = backward_begin > 0 ? std::min(backward_begin, unit.backward_begin) : unit.backward_begin;
+    }
+    if (forward_end > 0 && peak.seconds >= forward_end && (backward_begin <= 0 || peak.seconds <= backward_begin)) {
+      return "the logits and the loss, after the last block" + (peak.module.empty() ? "" : " (" + peak.module + ")");
+    }
+    return "the " + peak_place();
+  }
+
   void judge_unused() {
     const auto& units = counterfactual_.units();
     const Prediction all = counterfactual_.with_checkpoints(counterfactual_.uniform(1));
@@ -123,8 +164,8 @@ class Judge {
     const std::string which = names_of(counterfactual_, counterfactual_.uniform(1));
     if (static_cast<double>(saved) < peak * kSamePeak) {
       verdict_.verdict = fmt::format(
-          "not used, and would not lower the peak: it is in the {}, where {} hold nothing for backward",
-          peak_place(), which);
+          "not used, and would not lower the peak: it is {}, where {} hold nothing for backward",
+          peak_is(), which);
     } else {
       verdict_.verdict = fmt::format(
           "not used: checkpointing {} would bring the peak from {} to {} ({}) for {} more FLOPs", which,
@@ -148,16 +189,17 @@ class Judge {
     const std::vector<Group> groups = group(step_);
     std::vector<std::string> modules, twice, larger;
     int64_t kept = 0, avoided = 0;
-    double flops = 0, seconds = 0;
+    double flops = 0;
     for (const Group& g : groups) {
       modules.push_back(g.module);
       kept += g.kept_bytes;
       avoided += g.avoided_bytes;
       flops += g.flops;
-      seconds += g.seconds;
       if (g.kept_bytes >= g.avoided_bytes) larger.push_back(called(g));
-      const double once = g.module.empty() ? 0 : forward_flops(step_, g.module);
-      if (once > 0 && g.flops > kTwice * once) twice.push_back(called(g));
+      if (g.module.empty()) continue;
+      // Of all regions that ran it: a checkpoint inside a checkpoint runs it once for each.
+      const double once = flops_in(step_, Phase::kForward, g.module);
+      if (once > 0 && flops_in(step_, Phase::kRecompute, g.module) > kTwice * once) twice.push_back(called(g));
     }
     const Prediction without = counterfactual_.without_regions(modules);
     const int64_t gain = without.peak_bytes - device_.peak.bytes;
@@ -168,14 +210,8 @@ class Judge {
     const std::string effect =
         fmt::format("the peak is {} instead of {} for {} more FLOPs", format_bytes(device_.peak.bytes),
                     format_bytes(without.peak_bytes), percent(flops, model_flops()));
-    const std::vector<std::string> never = without_backward(run_, step_);
     verdict_.tone = Tone::kBad;
-    if (!never.empty()) {
-      verdict_.verdict = fmt::format(
-          "never ran in backward: {} ran forward and has parameters to train, but no backward pass "
-          "reached it; a reentrant checkpoint needs an input that requires gradients",
-          names(never));
-    } else if (!twice.empty()) {
+    if (!twice.empty()) {
       verdict_.verdict = fmt::format("recomputes twice: the forward pass of {} ran again more than once a backward "
                                      "pass; {}", names(twice), effect);
     } else if (larger.size() == groups.size()) {
@@ -183,17 +219,30 @@ class Judge {
                                      "smaller than what it makes again ({})",
                                      names(larger), format_bytes(kept), format_bytes(avoided));
     } else if (share < kSamePeak) {
-      verdict_.verdict = fmt::format("does nothing for the peak: it is in the {}; {} of recomputation bought nothing",
-                                     peak_place(), percent(flops, model_flops()));
+      verdict_.verdict = fmt::format("does nothing for the peak: it is {}; {} of recomputation bought nothing",
+                                     peak_is(), percent(flops, model_flops()));
     } else if (share < cost * kPays) {
       verdict_.verdict = fmt::format(
-          "pays little: {}; each percent of FLOPs takes less than a third of a percent off the peak", effect);
+          "pays little: {}; each percent of FLOPs takes less than a third of a percent off the peak, which is now {}",
+          effect, peak_is());
     } else {
       verdict_.tone = Tone::kGood;
-      verdict_.verdict = "pays: " + effect;
+      verdict_.verdict = fmt::format("pays: {}; it is now {}", effect, peak_is());
     }
     if (!larger.empty() && larger.size() < groups.size()) {
       verdict_.evidence.push_back(fmt::format("{}: what is kept is not smaller than what is made again", names(larger)));
+    }
+    add_evidence(groups);
+    add_drops(groups);
+  }
+
+  void add_evidence(const std::vector<Group>& groups) {
+    int64_t kept = 0, avoided = 0;
+    double seconds = 0;
+    for (const Group& g : groups) {
+      kept += g.kept_bytes;
+      avoided += g.avoided_bytes;
+      seconds += g.seconds;
     }
     std::vector<Group> largest = groups;
     std::stable_sort(largest.begin(), largest.end(),
@@ -211,7 +260,6 @@ class Judge {
                                               seconds, step_.seconds));
     }
     verdict_.evidence.push_back("the peak is now in the " + peak_place());
-    add_drops(groups);
   }
 
   // Regions that the peak does not need, the dearest first.

@@ -9,16 +9,12 @@
 #include "profiler/analysis/parts.h"
 
 namespace tally::analysis {
-namespace {
 
-// The last component is a number: an entry of a ModuleList or Sequential.
 bool is_repeated(const std::string& unit) {
   const size_t dot = unit.rfind('.');
   const std::string last = dot == std::string::npos ? unit : unit.substr(dot + 1);
   return !last.empty() && last.find_first_not_of("0123456789") == std::string::npos;
 }
-
-}  // namespace
 
 bool covers(const std::string& unit, const std::string& module) {
   const std::string own = module.starts_with("after ") ? module.substr(6) : module;

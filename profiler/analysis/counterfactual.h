@@ -73,6 +73,8 @@ class Counterfactual {
   std::vector<Unit> units_;
 };
 
+// The last component is a number: an entry of a ModuleList or Sequential.
+bool is_repeated(const std::string& unit);
 // "h.0" covers "h.0.attn" and "h.0".
 bool covers(const std::string& unit, const std::string& module);
 // "h.0 to h.11" or "h.0, h.4, h.8".

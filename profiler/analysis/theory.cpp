@@ -18,8 +18,10 @@ namespace {
 
 size_t at(Role role) { return static_cast<size_t>(role); }
 
-std::string signed_bytes(int64_t bytes) {
-  return (bytes < 0 ? "-" : "+") + format_bytes(bytes < 0 ? -bytes : bytes);
+// "+4.0 KiB activations"; what is less, such as what a backward pass has given back, is said as such.
+std::string beyond(int64_t bytes, std::string_view what) {
+  return bytes < 0 ? fmt::format("{} less of {}", format_bytes(-bytes), what)
+                   : fmt::format("+{} {}", format_bytes(bytes), what);
 }
 std::string signed_flops(double flops) {
   return (flops < 0 ? "-" : "+") + format_flops(std::abs(flops));
@@ -423,10 +425,9 @@ TheoryRow Theory::peak_row() {
       rest += differences[i].first;
       continue;
     }
-    row.cause += fmt::format("{}{} {}", i ? ", " : "", signed_bytes(differences[i].first),
-                             kRoleWords[differences[i].second].title);
+    row.cause += (i ? ", " : "") + beyond(differences[i].first, kRoleWords[differences[i].second].title);
   }
-  if (rest != 0) row.cause += ", " + signed_bytes(rest) + " others";
+  if (rest != 0) row.cause += ", " + beyond(rest, "others");
   return row;
 }
 

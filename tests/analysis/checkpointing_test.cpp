@@ -62,6 +62,7 @@ struct Model {
       if (bytes > device.peak.bytes) {
         device.peak.bytes = bytes;
         device.peak.phase = at.phase;
+        device.peak.seconds = at.seconds;
       }
     }
     step.devices.push_back(device);
@@ -73,6 +74,7 @@ struct Model {
   void region(const std::string& module, int64_t kept, int64_t avoided, double flops = kForward) {
     step().regions.push_back({0, module, "CheckpointBackward", kept, avoided, flops, 0.1, 0, 0});
     step().flops.recompute += flops;
+    step().operators.push_back({Phase::kRecompute, module, "aten::addmm", 1, flops, flops, 0, 0.1});
   }
   Verdict verdict() {
     const auto found = checkpointing_verdict(run, summary);
@@ -137,7 +139,7 @@ TEST(Checkpointing, WhereThereIsNoneItSaysWhatItWouldGive) {
 TEST(Checkpointing, WhereThePeakIsElsewhereNothingIsPromised) {
   Model model(100, 5000);
   const Verdict verdict = model.verdict();
-  EXPECT_THAT(verdict.verdict, StartsWith("not used, and would not lower the peak: it is in the optimizer"));
+  EXPECT_THAT(verdict.verdict, StartsWith("not used, and would not lower the peak: it is the optimizer step"));
   EXPECT_TRUE(verdict.remedies.empty());
 }
 
@@ -169,7 +171,7 @@ TEST(Checkpointing, DoesNothingWhenThePeakIsElsewhere) {
   for (int i = 0; i < kBlocks; ++i) model.region(block(i), kOutput, 1000);
   const Verdict verdict = model.verdict();
   EXPECT_EQ(verdict.tone, Tone::kBad);
-  EXPECT_THAT(verdict.verdict, StartsWith("does nothing for the peak: it is in the optimizer"));
+  EXPECT_THAT(verdict.verdict, StartsWith("does nothing for the peak: it is the optimizer step; 33.3 % of recomputation"));
   ASSERT_EQ(verdict.remedies.size(), 1u);
   EXPECT_EQ(verdict.remedies[0].text, "drop the checkpoint of h.0, h.1, h.2: the peak stays");
   EXPECT_EQ(verdict.remedies[0].cost, "-33.3 % FLOPs");
@@ -184,8 +186,50 @@ TEST(Checkpointing, KeepsMoreThanItAvoids) {
 TEST(Checkpointing, RecomputesTwice) {
   Model model;
   for (int i = 0; i < kBlocks; ++i) model.region(block(i), kOutput, 1000);
+  EXPECT_THAT(model.verdict().verdict, StartsWith("pays"));
   model.region(block(1), kOutput, 1000);
   EXPECT_THAT(model.verdict().verdict, StartsWith("recomputes twice: the forward pass of h.1 ran again"));
+}
+
+// Two checkpoints run it, each once: the inner one of the block's part, the outer one of the block.
+TEST(Checkpointing, ACheckpointInsideAnotherRecomputesTwice) {
+  Model model;
+  for (int i = 0; i < kBlocks; ++i) model.region(block(i), kOutput, 1000);
+  model.region(block(2) + ".fc", kOutput, 10);
+  EXPECT_THAT(model.verdict().verdict, StartsWith("recomputes twice: the forward pass of h.2"));
+}
+
+TEST(Checkpointing, SaysWhatThePeakIsNow) {
+  Model logits;
+  for (int i = kBlocks - 1; i >= 0; --i) logits.region(block(i), kOutput, 1000);
+  EXPECT_THAT(logits.verdict().verdict, HasSubstr("; it is now the logits and the loss, after the last block"));
+
+  Model update(100, 1500);
+  for (int i = kBlocks - 1; i >= 0; --i) update.region(block(i), kOutput, 1000);
+  EXPECT_THAT(update.verdict().verdict, HasSubstr("the optimizer step"));
+
+  Model again;
+  for (int i = kBlocks - 1; i >= 0; --i) again.region(block(i), kOutput, 1000);
+  again.device().peak.phase = Phase::kBackward;
+  again.device().peak.seconds = 6;
+  again.device().peak.module = "h.1.fc";
+  again.device().peak.roles[static_cast<size_t>(Role::kRecomputedActivation)] = 100;
+  EXPECT_THAT(again.verdict().verdict, HasSubstr("; it is now one region's recomputation (h.1)"));
+}
+
+// The functions of torch.utils.checkpoint ran, and nothing ran again.
+TEST(Checkpointing, WhereNoRegionEverRanInBackward) {
+  Model model;
+  auto strings = std::make_shared<StringTable>();
+  ParameterInfo parameter;
+  parameter.module = strings->intern("h.0.fc");
+  parameter.trainable = true;
+  model.run.info.parameters.push_back(parameter);
+  model.run.strings = strings;
+  model.step().units[0].backward_begin = model.step().units[0].backward_end = 0;
+  EXPECT_THAT(model.verdict().verdict, StartsWith("not used"));  // an output that nothing uses
+  model.step().operators.push_back({Phase::kForward, "", "CheckpointFunction", 1, 0, 0, 0, 0});
+  EXPECT_THAT(model.verdict().verdict, StartsWith("never ran in backward: h.0 ran forward"));
 }
 
 TEST(Checkpointing, ARegionThatNeverRanInBackward) {

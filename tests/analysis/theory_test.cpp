@@ -87,7 +87,7 @@ TEST_F(Theory, ASmallBatchPeaksInTheUpdate) {
   // Two temporaries of the largest parameter, wte; the synthetic optimizer makes one.
   const int64_t largest = 4 * 1024 * 96;
   EXPECT_EQ(peak.deviation, -largest);
-  EXPECT_THAT(peak.cause, HasSubstr("beyond the rules: -384.0 KiB temporaries, optimizer"));
+  EXPECT_THAT(peak.cause, HasSubstr("beyond the rules: 384.0 KiB less of temporaries, optimizer"));
 }
 
 TEST_F(Theory, WithoutAWatchNothingIsExpectedAndTheRowSaysSo) {

@@ -122,11 +122,17 @@ class PostMortem {
       edges += mark.mark == Mark::kForwardEdge;
     }
     const int64_t unproved = role(mark_.roles, Role::kUnattributed);
+    const int64_t by_rule = edges == 0 ? role(mark_.roles, Role::kActivation) : 0;
     std::string text = fmt::format("{} of the step had begun their backward pass", count_of(edges, "micro-step"));
+    if (by_rule > 0) {
+      text += fmt::format("; {} of activations are what the rules of the operators say autograd keeps, before a "
+                          "backward pass proves it", format_bytes(by_rule));
+    }
     if (edges == 0 && unproved > 0) {
       text += fmt::format("; {} are made by this forward pass, and nothing proves yet who holds them",
                           format_bytes(unproved));
     }
+    begun_ = edges;
     verdict_.evidence.push_back(text);
     if (failure_.count > 1) verdict_.evidence.push_back(fmt::format("{} failures in the run", failure_.count));
   }
@@ -178,19 +184,59 @@ class PostMortem {
     verdict_.remedies.push_back({text, bytes, cost});
   }
 
+  // Bytes of float32 blocks of these roles.
+  int64_t wide(std::initializer_list<Role> roles) const {
+    int64_t bytes = 0;
+    for (const BlockRow& block : failure_.device->peak_blocks) {
+      if (block.dtype != "float32") continue;
+      if (std::find(roles.begin(), roles.end(), block.role) != roles.end()) bytes += block.bytes * block.count;
+    }
+    return bytes;
+  }
+  // Of one module the most: "head".
+  std::string most_of(Role of) const {
+    std::map<std::string, int64_t> modules;
+    for (const Cell& cell : mark_.cells) {
+      if (cell.role == of) modules[cell.module.empty() ? "no module" : cell.module] += cell.bytes;
+    }
+    return largest_of(modules, 2);
+  }
+
   void add_remedies() {
+    const bool on_cpu = failure_.device->device == "cpu";
     const int64_t held = role(mark_.roles, Role::kHeldOutput);
-    add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or .detach())", held,
-        "");
+    add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or .detach()): " +
+            most_of(Role::kHeldOutput), held, "");
+    const int64_t gradients = role(mark_.roles, Role::kGradient);
     const int64_t state = role(mark_.roles, Role::kOptimizerState);
-    add("an optimizer with 8-bit state, by formula", state * 3 / 4, "another numeric format of the state");
-    add("ZeRO-1 over 2 ranks, by formula: each holds half of the optimizer's state", state / 2, "one more process");
-    const int64_t sharded = state + role(mark_.roles, Role::kGradient) + role(mark_.roles, Role::kParameter);
-    add("FSDP (ZeRO-3) over 2 ranks, by formula: each holds half of parameters, gradients and state", sharded / 2,
-        "one more process, gathers");
+    const int64_t state32 = wide({Role::kOptimizerState});
+    add("an optimizer with 8-bit state, by formula", state32 * 3 / 4, "another numeric format of the state");
+    const int64_t halved = wide({Role::kParameter, Role::kBuffer, Role::kGradient, Role::kOptimizerState,
+                                 Role::kInput, Role::kActivation, Role::kRecomputedActivation, Role::kHeldOutput,
+                                 Role::kTemporaryForward, Role::kTemporaryBackward, Role::kTemporaryOptimizer,
+                                 Role::kUnattributed}) / 2;
+    add("the model in bfloat16, by formula: half of all that is float32", halved, "another numeric format of all");
+    const auto ranks = [](int64_t bytes) {
+      return fmt::format("2 ranks give {} back, 8 give {}", format_bytes(bytes / 2), format_bytes(bytes - bytes / 8));
+    };
+    add("ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state; " + ranks(state), state / 2,
+        "more processes");
+    const int64_t sharded = state + gradients + role(mark_.roles, Role::kParameter);
+    add("FSDP (ZeRO-3), by formula: each of n ranks holds 1/n of parameters, gradients and state; " + ranks(sharded),
+        sharded / 2, "more processes, gathers");
     if (mark_.phase == Phase::kOptimizer) {
-      add("an optimizer with foreach=False or fused=True: its temporaries go, one parameter at a time",
-          role(mark_.roles, Role::kTemporaryOptimizer), "");
+      const int64_t temporaries = role(mark_.roles, Role::kTemporaryOptimizer);
+      add("an optimizer with fused=True: its update makes nothing beside the state", temporaries, "");
+      add("an optimizer with foreach=False: temporaries of one parameter at a time", temporaries - largest_temporary(),
+          "more and smaller kernels");
+    }
+    // At the first forward pass of a step nothing needs them any more.
+    if (mark_.phase == Phase::kForward && begun_ == 0) {
+      add("zero_grad(set_to_none=True) before the forward pass", gradients, "");
+    }
+    if (!on_cpu) {
+      add("offload what autograd saves (torch.autograd.graph.save_on_cpu): all but what the operator in hand uses",
+          saved_elsewhere(), "copies to the host and back");
     }
     if (!reference_device_) return;
     const Counterfactual counterfactual(*reference_, *reference_device_);
@@ -206,11 +252,25 @@ class PostMortem {
       add("checkpoint each of " + names_of(counterfactual, all), peak - predicted.peak_bytes,
           flops > 0 ? fmt::format("+{:.1f} % FLOPs", 100 * predicted.extra_flops / flops) : "");
     }
-    int64_t waiting = 0;
-    for (const MarkSummary& mark : reference_device_->marks) {
-      if (mark.mark == Mark::kForwardEdge && mark.micro_step == 0) waiting = role(mark.roles, Role::kGradient);
+  }
+
+  // Of the update's temporaries the largest block: without foreach one of them is there at a time.
+  int64_t largest_temporary() const {
+    int64_t largest = 0;
+    for (const BlockRow& block : failure_.device->peak_blocks) {
+      if (block.role == Role::kTemporaryOptimizer) largest = std::max(largest, block.bytes);
     }
-    if (mark_.phase == Phase::kForward) add("zero_grad(set_to_none=True) before the forward pass", waiting, "");
+    return largest;
+  }
+
+  // Activations of other modules than the one that runs: its own are in use.
+  int64_t saved_elsewhere() const {
+    int64_t bytes = 0;
+    for (const Cell& cell : mark_.cells) {
+      const bool is_in_use = !mark_.module.empty() && covers(mark_.module, cell.module);
+      if (cell.role == Role::kActivation && !is_in_use) bytes += cell.bytes;
+    }
+    return bytes;
   }
 
   const Summary& summary_;
@@ -218,6 +278,7 @@ class PostMortem {
   const MarkSummary& mark_;
   const StepSummary* reference_ = nullptr;
   const DeviceStep* reference_device_ = nullptr;
+  int begun_ = 0;  // micro-steps whose backward pass had begun
   Verdict verdict_;
 };
 

@@ -147,13 +147,13 @@ void Ledger::on_reused(const Event& event) {
 void Ledger::on_frame_exit(const Event& event) {
   ThreadState& state = thread(event);
   if (state.frames.empty()) return;  // it was open when the session began
-  Frame frame = state.frames.back();
   // A checkpoint stops its recomputation by an exception, in the middle of the last operator: where
   // that is before the operator made anything, it did no work.
-  if ((event.flags & kException) && state.allocations == frame.allocations) {
-    frame.flops = frame.torch_flops = frame.elementwise = 0;
-    state.frames.back() = frame;
+  if ((event.flags & kException) && state.allocations == state.frames.back().allocations) {
+    Frame& stopped = state.frames.back();
+    stopped.flops = stopped.torch_flops = stopped.elementwise = 0;
   }
+  const Frame frame = state.frames.back();
   const StringId module = module_of(state);
   regions_.exit_frame(state, event, module, micro_step_, now_ns_ - step_begin_ns_);
   state.frames.pop_back();

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// Long because every kind of event begins here.
 #include "profiler/ledger/ledger.h"
 
 #include <algorithm>
@@ -88,7 +87,8 @@ void Ledger::apply(const Event& event) {
     }
     case EventKind::kGradient: return on_gradient(event);
     case EventKind::kExpectedSave:
-      expected_saves_.insert(event.a, {static_cast<int64_t>(event.c), device_of_storage(event)});
+      *expected_saves_.insert(event.a).first = {static_cast<int64_t>(event.c), device_of_storage(event),
+                                                event.sequence};
       has_expected_saves_ = true;
       return;
     case EventKind::kParameter: return on_parameter(event);
@@ -180,8 +180,8 @@ void Ledger::on_alloc(const Event& event) {
     gone.id = before->device;
     on_free(gone);
   }
-  DeviceLedger& of = device(event);
   if (!(event.flags & kAdopted)) ++state.allocations;
+  DeviceLedger& of = device(event);
   of.live_bytes += static_cast<int64_t>(event.b);
   if (!of.is_cpu()) {
     ++of.events;
@@ -250,7 +250,7 @@ void Ledger::on_free(const Event& event) {
         of.step.memory_event(of.live_bytes, of.allocator_bytes(event.allocator_bytes),
                              where(state, of), event.sequence, of.caching_book());
     // What an unwinding program lets go of was no temporary: nobody knows who held it.
-    of.step.settle(*block, role_of(*block, block->born < failed_at_), death);
+    of.step.settle(*block, block->born < failed_at_ ? role_so_far(*block) : role_of(*block, false), death);
   }
   blocks_.remove(*block);
 }

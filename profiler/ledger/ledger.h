@@ -103,6 +103,7 @@ class Ledger {
   void add_mark(Mark mark, const Event& event);
   MarkBook& add_mark(Mark mark, const Event& event, DeviceLedger& device);
   Role role_of(const Block& block, bool step_closes) const;
+  Role role_so_far(const Block& block);  // where an allocation failed
   void carry_over(Block& block);
   void move_phase_span(Phase phase);
 
@@ -143,6 +144,7 @@ class Ledger {
   struct Storage {
     int64_t bytes;
     DeviceIndex device;
+    uint64_t seen = 0;  // sequence number
   };
   FlatMap<Storage> foreign_;       // storages outside the allocators, by address
   FlatMap<Storage> expected_saves_;

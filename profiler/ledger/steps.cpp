@@ -59,7 +59,8 @@ void Ledger::on_step_end(const Event& event) {
   if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
   add_mark(Mark::kEnd, event);
   blocks_.for_each([this](Block& block) {
-    devices_[block.device]->step.settle(block, role_of(block, true), Timeline::kForever);
+    devices_[block.device]->step.settle(block, failed_at_ ? role_so_far(block) : role_of(block, true),
+                                        Timeline::kForever);
   });
   StepBooks books;
   books.index = step_index_;
@@ -107,6 +108,15 @@ void Ledger::on_step_end(const Event& event) {
   }
 }
 
+// No backward pass has begun for it, so nothing proves what autograd holds of it: what the rules of
+// the operators that ran say it will.
+Role Ledger::role_so_far(const Block& block) {
+  const Role role = role_of(block, true);
+  if (role != Role::kUnattributed || block.carried) return role;
+  const Storage* expected = expected_saves_.find(block.pointer);
+  return expected && expected->seen > block.born ? Role::kActivation : role;  // else of one that is gone
+}
+
 // The open step as a failed allocation finds it: what lives now, in the role that is proved so far.
 StepBooks Ledger::so_far(const Event& event, const MarkBook& oom) {
   StepBooks books;
@@ -133,7 +143,7 @@ StepBooks Ledger::so_far(const Event& event, const MarkBook& oom) {
       if (block.device != of->index) return;
       Block copy = block;
       copy.first_mark = copy.born_position = 0;
-      now.settle(copy, role_of(block, true), Timeline::kForever);
+      now.settle(copy, role_so_far(block), Timeline::kForever);
     });
     books.devices.push_back(now.finish(true, tensors_));
     books.devices.back().device = of->index;

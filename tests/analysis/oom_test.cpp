@@ -25,6 +25,14 @@ void put(MarkSummary& mark, Role role, int64_t bytes, const std::string& module 
   mark.cells.push_back({role, module, bytes, 1});
 }
 
+BlockRow block(Role role, int64_t mib, const std::string& dtype) {
+  BlockRow row;
+  row.role = role;
+  row.bytes = mib * kMiB;
+  row.dtype = dtype;
+  return row;
+}
+
 // Step 0 came to its end; step 1 failed in its forward pass.
 Summary failing() {
   Summary summary;
@@ -37,7 +45,6 @@ Summary failing() {
   put(before.peak, Role::kActivation, 40 * kMiB);
   before.marks = {mark_at(Mark::kForwardEdge, Phase::kForward), mark_at(Mark::kBackwardEnd, Phase::kBackward),
                   mark_at(Mark::kEnd, Phase::kOther)};
-  put(before.marks[0], Role::kGradient, 5 * kMiB);
   TimelinePoint point;
   point.phase = Phase::kBackward;
   point.roles = before.peak.roles;
@@ -57,7 +64,10 @@ Summary failing() {
   put(oom, Role::kParameter, 10 * kMiB, "h.0");
   put(oom, Role::kOptimizerState, 20 * kMiB, "h.0");
   put(oom, Role::kHeldOutput, 16 * kMiB, "head");
-  put(oom, Role::kUnattributed, 14 * kMiB, "h.2");
+  put(oom, Role::kGradient, 5 * kMiB, "h.0");
+  put(oom, Role::kUnattributed, 9 * kMiB, "h.2");
+  device.peak_blocks = {block(Role::kOptimizerState, 16, "float32"), block(Role::kOptimizerState, 4, "uint8"),
+                        block(Role::kHeldOutput, 16, "bfloat16"), block(Role::kParameter, 10, "float32")};
   device.marks = {oom};
   device.peak = oom;
   bad.devices.push_back(device);
@@ -83,9 +93,9 @@ TEST(Oom, SaysWhatWasAskedWhereAndWhatWasAlive) {
   EXPECT_EQ(verdict.verdict, "an allocation of 8.0 MiB failed in step 1, forward of h.3.mlp (aten::addmm): 60.0 MiB "
                              "of 64.0 MiB were alive on cpu");
   EXPECT_EQ(verdict.bytes, 8 * kMiB);
-  EXPECT_THAT(verdict.evidence, Contains("alive: optimizer state 20.0 MiB, held outputs 16.0 MiB, unattributed 14.0 MiB, "
-                                         "parameters 10.0 MiB"));
-  EXPECT_THAT(verdict.evidence, Contains(HasSubstr("14.0 MiB are made by this forward pass, and nothing proves yet")));
+  EXPECT_THAT(verdict.evidence, Contains("alive: optimizer state 20.0 MiB, held outputs 16.0 MiB, parameters 10.0 MiB, "
+                                         "unattributed 9.0 MiB, gradients 5.0 MiB"));
+  EXPECT_THAT(verdict.evidence, Contains(HasSubstr("9.0 MiB are made by this forward pass, and nothing proves yet")));
   EXPECT_THAT(verdict.evidence, Contains("the step before peaked at 50.0 MiB; 10.0 MiB more were alive here, and "
                                          "8.0 MiB asked for"));
 }
@@ -93,15 +103,58 @@ TEST(Oom, SaysWhatWasAskedWhereAndWhatWasAlive) {
 TEST(Oom, RemediesCarryTheirBytesTheMostFirst) {
   const Verdict verdict = oom_verdict(failing()).value();
   EXPECT_EQ(remedy(verdict, "let go of the outputs")->bytes, 16 * kMiB);
-  EXPECT_EQ(remedy(verdict, "an optimizer with 8-bit state")->bytes, 15 * kMiB);
+  EXPECT_THAT(remedy(verdict, "let go of the outputs")->text, HasSubstr("): head 16.0 MiB"));
+  // What has another type already is not counted.
+  EXPECT_EQ(remedy(verdict, "an optimizer with 8-bit state")->bytes, 12 * kMiB);
+  EXPECT_EQ(remedy(verdict, "the model in bfloat16")->bytes, 13 * kMiB);
   EXPECT_EQ(remedy(verdict, "ZeRO-1")->bytes, 10 * kMiB);
-  EXPECT_EQ(remedy(verdict, "FSDP")->bytes, 15 * kMiB);
+  EXPECT_THAT(remedy(verdict, "ZeRO-1")->text, HasSubstr("2 ranks give 10.0 MiB back, 8 give 17.5 MiB"));
+  EXPECT_EQ(remedy(verdict, "FSDP")->bytes, 35 * kMiB / 2);
   EXPECT_EQ(remedy(verdict, "micro-batches of 1/2")->bytes, 20 * kMiB);
   EXPECT_EQ(remedy(verdict, "zero_grad")->bytes, 5 * kMiB);
   EXPECT_EQ(remedy(verdict, "checkpoint"), nullptr);  // no repeated blocks
+  EXPECT_EQ(remedy(verdict, "an optimizer with fused"), nullptr);  // the update is not what failed
+  EXPECT_EQ(remedy(verdict, "offload"), nullptr);  // it is in the host's memory
   for (size_t i = 1; i < verdict.remedies.size(); ++i) {
     EXPECT_GE(verdict.remedies[i - 1].bytes, verdict.remedies[i].bytes);
   }
+}
+
+TEST(Oom, WhatDoesNotApplyIsNotListed) {
+  Summary summary = failing();
+  MarkSummary& oom = summary.steps[1].devices[0].marks[0];
+  oom.roles = {};
+  oom.cells.clear();
+  oom.bytes = 0;
+  put(oom, Role::kActivation, 50 * kMiB, "h.1");
+  oom.phase = Phase::kBackward;
+  summary.steps[1].devices[0].peak_blocks.clear();
+  const Verdict verdict = oom_verdict(summary).value();
+  ASSERT_EQ(verdict.remedies.size(), 2u);  // both of micro-batches
+  EXPECT_THAT(verdict.remedies[0].text, StartsWith("micro-batches of 1/4"));
+}
+
+TEST(Oom, AnUpdateThatFailsAsksForAnotherKindOfUpdate) {
+  Summary summary = failing();
+  DeviceStep& device = summary.steps[1].devices[0];
+  device.marks[0].phase = Phase::kOptimizer;
+  put(device.marks[0], Role::kTemporaryOptimizer, 12 * kMiB);
+  device.peak_blocks.push_back(block(Role::kTemporaryOptimizer, 3, "float32"));
+  const Verdict verdict = oom_verdict(summary).value();
+  EXPECT_EQ(remedy(verdict, "an optimizer with fused=True")->bytes, 12 * kMiB);
+  EXPECT_EQ(remedy(verdict, "an optimizer with foreach=False")->bytes, 9 * kMiB);
+  EXPECT_EQ(remedy(verdict, "zero_grad"), nullptr);  // the update needs them
+}
+
+TEST(Oom, OnADeviceWhatAutogradSavesCanBeOffloaded) {
+  Summary summary = failing();
+  for (StepSummary& step : summary.steps) step.devices[0].device = "cuda:0";
+  MarkSummary& oom = summary.steps[1].devices[0].marks[0];
+  put(oom, Role::kActivation, 8 * kMiB, "h.2");
+  put(oom, Role::kActivation, 3 * kMiB, "h.3.mlp");  // it runs
+  const Verdict verdict = oom_verdict(summary).value();
+  EXPECT_EQ(remedy(verdict, "offload")->bytes, 8 * kMiB);
+  EXPECT_THAT(verdict.evidence, Contains(HasSubstr("11.0 MiB of activations are what the rules of the operators say")));
 }
 
 TEST(Oom, ACrossedBudgetIsToldAsOne) {

@@ -284,6 +284,30 @@ TEST(Books, WhatAFailureUnwindsWasNoTemporary) {
   EXPECT_EQ(peak.roles[static_cast<size_t>(Role::kTemporaryForward)], 30);
 }
 
+// Before any backward pass nothing proves what autograd holds; the rules of the operators say it.
+TEST(Books, AFailureInTheForwardPassHasWhatTheRulesSayIsKept) {
+  EventScript script;
+  script.step_begin();
+  Pointer kept = 0, other = 0;
+  script.op("aten::relu", {}, [&] { kept = script.alloc(100); });
+  const Pointer gone = script.alloc(40);
+  for (const Pointer pointer : {kept, gone}) script.see(EventKind::kExpectedSave, pointer);
+  script.free(gone);
+  script.op("aten::add", {}, [&] {
+    other = script.alloc(7);
+    script.alloc_at(gone, 40);  // another block, at the address of one that was expected
+  });
+  script.push(EventKind::kOutOfMemory, 5000, 0, 147, 0);
+  const MarkBook oom = mark_of(script.ledger().take_closed_steps().at(0), Mark::kOom);
+  EXPECT_EQ(bytes_of(oom, Role::kActivation), 100);
+  EXPECT_EQ(bytes_of(oom, Role::kUnattributed), 47);
+  script.free(kept);
+  script.free(other);
+  script.push(EventKind::kStepEnd, 0, 0, 0, 0, event_flags::kException);
+  const MarkBook at_end = mark_of(script.ledger().take_closed_steps().back(), Mark::kOom);
+  EXPECT_EQ(bytes_of(at_end, Role::kActivation), 100);
+}
+
 TEST(Books, AFailedAllocationWritesDownTheOpenStep) {
   EventScript script;
   const Pointer weight = script.parameter(400, "h.0.fc");

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verdicts on programs that earn them, and on programs that must not get them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+import torchtally
+
+torch.set_num_threads(2)
+
+WIDTH, BATCH, BLOCKS = 32, 512, 4
+
+
+class Block(torch.nn.Module):
+    """Autograd keeps two hidden tensors of it."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(width, width), torch.nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.tanh(torch.tanh(self.first(x))))
+
+
+class Net(torch.nn.Module):
+    def __init__(self, wrap: Callable[..., torch.Tensor] | None = None, classes: int = WIDTH,
+                 width: int = WIDTH, has_input: bool = True) -> None:
+        super().__init__()
+        self.input = torch.nn.Linear(width, width) if has_input else torch.nn.Identity()
+        self.h = torch.nn.ModuleList(Block(width) for _ in range(BLOCKS))
+        self.head = torch.nn.Linear(width, classes)
+        self.wrap = wrap
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.input(x)
+        for block in self.h:
+            x = self.wrap(block, x) if self.wrap else block(x)
+        return self.head(x)
+
+
+each = functools.partial(checkpoint, use_reentrant=False)
+reentrant = functools.partial(checkpoint, use_reentrant=True)
+
+
+def squares(out: torch.Tensor) -> torch.Tensor:
+    return out.square().mean()
+
+
+def trained(folder: Any, model: torch.nn.Module, step: Callable[..., None], steps: int = 3,
+            make: Any = torch.optim.SGD, **options: Any) -> Any:
+    """Records `step(model, optimizer)`, which ends with an update."""
+    optimizer = make(model.parameters(), lr=0.01, **options)
+    with torchtally.profile(model, optimizer, recording=folder / "run.tally") as p:
+        for _ in range(steps):
+            step(model, optimizer)
+    for recorded in p.data()["steps"]:
+        for mark in recorded["devices"]["cpu"]["marks"]:
+            assert mark["difference"] == 0
+    return p
+
+
+def once(model: torch.nn.Module, optimizer: torch.optim.Optimizer, width: int = WIDTH, batch: int = BATCH) -> None:
+    optimizer.zero_grad()
+    squares(model(torch.ones(batch, width))).backward()
+    optimizer.step()
+
+
+def evidence(p: Any, kind: str) -> str:
+    return "\n".join(next(v for v in p.data()["verdicts"] if v["kind"] == kind)["evidence"])
+
+
+# ---- checkpointing
+
+
+def test_checkpointing_pays(tmp_path):
+    p = trained(tmp_path, Net(each), once)
+    torchtally.assert_verdicts(p, checkpointing="pays: ", accumulation=None)
+
+
+def test_checkpointing_is_offered_and_no_more(tmp_path):
+    p = trained(tmp_path, Net(), once)
+    torchtally.assert_verdicts(p, checkpointing="not used: checkpointing h.0 to h.3 would bring the peak from")
+
+
+def test_checkpointing_pays_and_the_logits_are_the_peak(tmp_path):
+    p = trained(tmp_path, Net(each, classes=8 * WIDTH), once)
+    assert "; it is now the logits and the loss, after the last block" in p.verdicts()["checkpointing"]
+
+
+def test_checkpointing_pays_and_one_recomputation_is_the_peak(tmp_path):
+    class Wide(Block):
+        def forward(self, x):
+            for _ in range(6):
+                x = torch.tanh(x)
+            return super().forward(x)
+
+    model = Net(each, classes=1)
+    model.h = torch.nn.ModuleList(Wide() for _ in range(BLOCKS))
+    assert "; it is now one region's recomputation (h." in trained(tmp_path, model, once).verdicts()["checkpointing"]
+
+
+def test_checkpointing_does_nothing_for_a_peak_in_the_update(tmp_path):
+    step = functools.partial(once, width=256, batch=1)
+    p = trained(tmp_path, Net(each, width=256), step, make=torch.optim.AdamW, foreach=True)
+    torchtally.assert_verdicts(p, checkpointing="does nothing for the peak: it is the optimizer step")
+
+
+def test_checkpoints_around_less_than_their_inputs(tmp_path):
+    class Narrow(torch.nn.Module):
+        """Reads 256 channels and saves 4 of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = torch.nn.Linear(256, 4), torch.nn.Linear(4, 256)
+
+        def forward(self, x):
+            return self.up(torch.tanh(self.down(x)))
+
+    model = Net(each, width=256)
+    model.h = torch.nn.ModuleList(Narrow() for _ in range(BLOCKS))
+    p = trained(tmp_path, model, functools.partial(once, width=256))
+    torchtally.assert_verdicts(p, checkpointing="keeps more than it avoids: ")
+
+
+def test_a_checkpoint_inside_a_checkpoint_recomputes_twice(tmp_path):
+    class Outer(Block):
+        def forward(self, x):
+            return reentrant(super().forward, x)
+
+    model = Net(reentrant)
+    model.h = torch.nn.ModuleList(Outer() for _ in range(BLOCKS))
+    torchtally.assert_verdicts(trained(tmp_path, model, once), checkpointing="recomputes twice: ")
+
+
+# ---- accumulation
+
+
+def accumulate(model: torch.nn.Module, optimizer: torch.optim.Optimizer, micro_steps: int = 3,
+               after: Callable[..., None] | None = None, set_to_none: bool = True,
+               batches: tuple[int, ...] = (BATCH,), **backward: Any) -> None:
+    optimizer.zero_grad(set_to_none=set_to_none)
+    for number in range(micro_steps):
+        out = model(torch.ones(batches[number % len(batches)], WIDTH))
+        loss = squares(out)
+        loss.backward(**backward)
+        if after:
+            after(model, out, loss)
+        del out, loss
+    optimizer.step()
+
+
+def test_accumulation_works(tmp_path):
+    p = trained(tmp_path, Net(), accumulate)
+    torchtally.assert_verdicts(p, accumulation="works: 3 micro-steps need the memory of one")
+    assert "zero_grad" not in evidence(p, "accumulation")
+
+
+def test_accumulation_with_checkpoints_works(tmp_path):
+    p = trained(tmp_path, Net(each), accumulate)
+    torchtally.assert_verdicts(p, accumulation="works: ", checkpointing="pays: ")
+
+
+def test_accumulation_with_stored_losses_works(tmp_path):
+    losses: list[float] = []
+    p = trained(tmp_path, Net(), functools.partial(accumulate, after=lambda m, out, loss: losses.append(loss.item())))
+    torchtally.assert_verdicts(p, accumulation="works: ")
+
+
+def test_accumulation_that_stores_outputs(tmp_path):
+    def step(model, optimizer):
+        kept: list[torch.Tensor] = []
+        accumulate(model, optimizer, after=lambda m, out, loss: kept.append(out))
+
+    p = trained(tmp_path, Net(), step)
+    torchtally.assert_verdicts(p, accumulation=f"carries over {BATCH * WIDTH * 4 // 1024}.0 KiB from micro-step")
+    assert "or stored outputs that the next operator saved" in evidence(p, "accumulation")
+
+
+def test_accumulation_that_stores_the_loss_with_its_graph(tmp_path):
+    def step(model, optimizer):
+        kept: list[torch.Tensor] = []
+        accumulate(model, optimizer, after=lambda m, out, loss: kept.append(loss), retain_graph=True)
+
+    p = trained(tmp_path, Net(), step)
+    torchtally.assert_verdicts(p, accumulation="carries over ")
+    assert "a graph that is kept (a loss that is stored with it" in evidence(p, "accumulation")
+    assert "activations of h.0" in evidence(p, "accumulation")
+
+
+def test_gradients_that_wait_for_nothing(tmp_path):
+    p = trained(tmp_path, Net(), functools.partial(accumulate, set_to_none=False))
+    torchtally.assert_verdicts(p, accumulation="works: ")
+    assert "alive through the first forward pass: zero_grad(set_to_none) would give them back" in evidence(p, "accumulation")
+
+
+def test_a_larger_micro_batch_is_told_as_one(tmp_path):
+    p = trained(tmp_path, Net(), functools.partial(accumulate, batches=(BATCH, 3 * BATCH)))
+    torchtally.assert_verdicts(p, accumulation="grows: micro-step 1 peaks at")
+    assert "its micro-batch is larger: autograd holds" in evidence(p, "accumulation")
+
+
+def test_an_update_in_each_micro_step_holds_state_early(tmp_path):
+    model = Net(width=256)
+    optimizer = torch.optim.AdamW(model.parameters())
+    other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # its step ends a step
+    with torchtally.profile(model, other, recording=tmp_path / "run.tally") as p:
+        for _ in range(3):
+            once(model, optimizer, width=256, batch=8)
+        other.step()
+    torchtally.assert_verdicts(p, accumulation="holds optimizer state early: ", checkpointing="not used")
+
+
+def test_a_gradient_scaler_is_no_alarm(tmp_path):
+    scaler = torch.amp.GradScaler("cpu")
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        for _ in range(3):
+            scaler.scale(squares(model(torch.ones(BATCH, WIDTH)))).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+
+    torchtally.assert_verdicts(trained(tmp_path, Net(), step), accumulation="works: ")
+
+
+def test_ddp_holds_gradients_twice(tmp_path):
+    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        inner = Net(width=256)
+        model = torch.nn.parallel.DistributedDataParallel(inner)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+        with torchtally.profile(inner, optimizer, recording=tmp_path / "run.tally") as p:
+            for _ in range(3):
+                optimizer.zero_grad()
+                with model.no_sync():
+                    squares(model(torch.ones(8, 256))).backward()
+                squares(model(torch.ones(8, 256))).backward()
+                optimizer.step()
+    finally:
+        torch.distributed.destroy_process_group()
+    torchtally.assert_verdicts(p, accumulation="holds gradients twice: ")
+
+
+# ---- no false alarm on what people train
+
+
+def gpt(wrap: Callable[..., torch.Tensor] | None = None) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+    import test_checkpointing
+
+    model = test_checkpointing.Gpt(width=64)
+    for block in model.h if wrap else ():
+        block.forward = functools.partial(wrap, block.forward)
+    ids = torch.randint(test_checkpointing.WORDS, (32, test_checkpointing.TOKENS))
+    return model, lambda: torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), ids.flatten())
+
+
+@pytest.mark.parametrize("wrap", [None, each], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("micro_steps", [1, 3])
+@pytest.mark.parametrize("make", [gpt])
+def test_no_false_alarm(tmp_path, make, micro_steps, wrap):
+    model, loss = make(wrap)
+
+    def step(_, optimizer):
+        optimizer.zero_grad()
+        for _ in range(micro_steps):
+            loss().backward()
+        optimizer.step()
+
+    p = trained(tmp_path, model, step, steps=4)
+    torchtally.assert_verdicts(p, accumulation="works: " if micro_steps > 1 else None)

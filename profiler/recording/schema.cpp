@@ -119,7 +119,7 @@ CREATE TABLE mark(
   phase TEXT NOT NULL,
   module INTEGER NOT NULL, operator INTEGER NOT NULL,
   wanted_bytes INTEGER NOT NULL DEFAULT 0,  -- these two since version 3: of the allocation that
-  limit_bytes INTEGER NOT NULL DEFAULT 0,   -- failed, and the memory that there is
+  limit_bytes INTEGER NOT NULL DEFAULT 0,   -- failed and the memory that there is
   source INTEGER NOT NULL DEFAULT 0);  -- since version 4: the line that made it; of 'peak' and 'oom'
 CREATE TABLE mark_caching(        -- since version 3: of devices with a caching allocator
   mark INTEGER PRIMARY KEY,

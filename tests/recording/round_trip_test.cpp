@@ -100,7 +100,7 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
   test::write_recording(run, folder / "run.tally");
 
   const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
-  EXPECT_EQ(back.schema, 3);
+  EXPECT_EQ(back.schema, 4);
   EXPECT_EQ(back.step_count, 3);
   EXPECT_EQ(describe(back.info, *back.strings), describe(run.info, *run.strings));
   EXPECT_EQ(describe(back.end), describe(run.end));

@@ -207,6 +207,21 @@ Json operators(const Summary& summary) {
   return out;
 }
 
+// Of the step that named them, which need not be the one shown.
+Json kernels(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::KernelRow& row : summary.kernels) {
+    out.push_back({{"step", summary.kernels_step},
+                   {"phase", key(row.phase)},
+                   {"module", row.module},
+                   {"operator", row.op},
+                   {"kernel", row.kernel},
+                   {"calls", row.calls},
+                   {"executed", executed(row.executed)}});
+  }
+  return out;
+}
+
 Json peak_blocks(const Summary& summary) {
   Json out = Json::array();
   for (const auto& device : summary.step().devices) {
@@ -392,6 +407,7 @@ std::string render_json(const Summary& summary) {
   out.list("steps", summary.steps.size(), [&](size_t i) { return step_json(summary.steps[i]); });
   out.list("modules", modules(summary));
   out.list("operators", operators(summary));
+  out.list("kernels", kernels(summary));
   out.list("peak_blocks", peak_blocks(summary));
   out.list("theory", theory(summary));
   out.member("closed_form_of", summary.closed_form_of);

@@ -6,8 +6,12 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <numeric>
+#include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -86,6 +90,7 @@ class Packer {
   void pack_marks();
   void pack_detail();
   void pack_timeline(size_t step, size_t device, const DeviceStep& books);
+  std::vector<std::pair<std::string, analysis::KernelRow>> kernels_by_name() const;
   Json meta() const;
 
   const Summary& s_;
@@ -270,6 +275,28 @@ void Packer::pack_detail() {
   }
 }
 
+// Sums over operators, most time first; `op` names the operators.
+std::vector<std::pair<std::string, analysis::KernelRow>> Packer::kernels_by_name() const {
+  std::map<std::string, analysis::KernelRow> sums;
+  for (const analysis::KernelRow& row : s_.kernels) {
+    analysis::KernelRow& sum = sums[row.kernel];
+    const std::string op = row.op.empty() ? "no operator" : row.op;
+    if ((", " + sum.op + ",").find(", " + op + ",") == std::string::npos) {
+      sum.op += (sum.op.empty() ? "" : ", ") + op;
+    }
+    sum.calls += row.calls;
+    sum.executed.tensor_flops += row.executed.tensor_flops;
+    sum.executed.scalar_flops += row.executed.scalar_flops;
+    sum.executed.device_seconds += row.executed.device_seconds;
+    sum.executed.dram_bytes += row.executed.dram_bytes;
+  }
+  std::vector<std::pair<std::string, analysis::KernelRow>> rows(sums.begin(), sums.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.second.executed.device_seconds > b.second.executed.device_seconds;
+  });
+  return rows;
+}
+
 Json Packer::meta() const {
   Json theory = Json::array();
   for (const analysis::TheoryRow& row : s_.theory) {
@@ -331,6 +358,18 @@ Json Packer::meta() const {
                         {"bytes", point.dram_bytes},
                         {"seconds", point.device_seconds}});
   }
+  Json kernels = Json::array();
+  for (const auto& [name, kernel] : kernels_by_name()) {
+    const analysis::Executed& e = kernel.executed;
+    kernels.push_back({{"name", name},
+                       {"ops", kernel.op},
+                       {"calls", kernel.calls},
+                       {"executed",
+                        {{"tensor", e.tensor_flops},
+                         {"scalar", e.scalar_flops},
+                         {"ns", std::llround(e.device_seconds * 1e9)},
+                         {"dram", e.dram_bytes}}}});
+  }
   const analysis::MarkSummary* explained = s_.mark();
   const analysis::Overhead& o = s_.overhead;
   return {{"version", kPageDataVersion},
@@ -375,6 +414,7 @@ Json Packer::meta() const {
             {"cause", u.cause},
             {"roofline", std::move(roofline)},
             {"roofline_cause", u.roofline_cause}}},
+          {"kernels", {{"step", s_.kernels_step}, {"rows", std::move(kernels)}}},
           {"marks_left_out", marks_left_out_},
           {"theory", theory},
           {"closed_form_of", s_.closed_form_of},

@@ -30,6 +30,7 @@ constexpr size_t kFewestRoles = 4;
 constexpr size_t kModules = 4;
 constexpr size_t kBlocks = 3;
 constexpr size_t kWork = 4;
+constexpr size_t kKernels = 4;
 constexpr size_t kNotes = 6;
 constexpr size_t kRanks = 4;
 constexpr size_t kRemedies = 3;
@@ -116,6 +117,7 @@ class Text {
   void blocks();
   void theory();
   void flops();
+  void kernels();
   void ranks();
   void verdicts();
   void unknown();
@@ -409,6 +411,7 @@ void Text::flops() {
         format_bytes(std::llround(e.dram_bytes)) + " read from and written to the device's memory");
     wrapped("Executed, by hardware counters: ", counted, kWidth - 32, 2);
   }
+  kernels();
   // On a processor its absence is no news.
   if (s_.device != "cpu" || o_.full) wrapped("Roofline: ", clean(u.roofline_cause), kWidth - 10);
   std::map<std::string, double> by_module, by_operator;
@@ -435,6 +438,33 @@ void Text::flops() {
   };
   for (size_t i = 0; i < std::max(left.size(), right.size()); ++i) {
     line(cell(left, i) + "  " + cell(right, i));
+  }
+}
+
+// By name: an operator launches some of each.
+void Text::kernels() {
+  std::map<std::string, std::pair<double, uint32_t>> by_name;  // seconds, calls
+  double seconds = 0;
+  for (const analysis::KernelRow& row : s_.kernels) {
+    auto& [time, calls] = by_name[row.kernel];
+    time += row.executed.device_seconds;
+    calls += row.calls;
+    seconds += row.executed.device_seconds;
+  }
+  std::vector<std::pair<std::string, std::pair<double, uint32_t>>> rows(by_name.begin(),
+                                                                        by_name.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.second.first > b.second.first;
+  });
+  if (rows.empty()) return;
+  const size_t shown = std::min(rows.size(), at_most(kKernels, 1));
+  line(fmt::format("Kernels of step {}, by name; {} in all{}:", s_.kernels_step,
+                   format_seconds(seconds),
+                   shown < rows.size() ? fmt::format(", {} of {} names", shown, rows.size()) : ""));
+  for (size_t i = 0; i < shown; ++i) {
+    const auto& [time, calls] = rows[i].second;
+    line(fit(format_seconds(time), 10, true) + fit(percent(time, seconds), 8, true) +
+         fit(fmt::format("x{}", calls), 8, true) + "  " + cut(clean(rows[i].first), kWidth - 28));
   }
 }
 

@@ -52,7 +52,7 @@ std::string ActivityRecorder::start() {
     if (result == CUPTI_SUCCESS) enabled_.push_back(kind);
   }
   if (result == CUPTI_SUCCESS) return "";
-  std::string reason = explain(result, call, api_.text(result));
+  std::string reason = explain(result, call, api_.text(result), "to name kernels");
   if (*other) reason += fmt::format(" (the other one calls itself '{}')", other);
   stop();
   return reason;

@@ -4,15 +4,19 @@
 #include <ATen/record_function.h>
 #include <fmt/format.h>
 
-#include <bit>
+#include <cstdlib>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "hooks/cupti/activity_recorder.h"
+#include "hooks/cupti/kernels.h"
+#include "hooks/cupti/launch_names.h"
 #include "hooks/cupti/range_counter.h"
 #include "profiler/core/hook_timer.h"
 
@@ -22,13 +26,19 @@ namespace {
 
 constexpr std::string_view kName = "cupti.counters";
 
+// Steps that try to take CUPTI's place for subscribers before kernels stay without names.
+constexpr int kMostTries = 100;
+
 class CounterSource;
 std::atomic<CounterSource*> counting{nullptr};  // while a pass is open
+std::atomic<CounterSource*> naming{nullptr};    // while kernels are recorded with their names
 
-// Of one thread: how deep in operators it is, and whether the outermost one has a range.
+// Of one thread: how deep in operators it is, and what the outermost one opened.
+enum class Opened : uint8_t { kNothing, kRange, kId };
 struct ThreadDepth {
+  uint64_t id = 0;  // of the outermost operator, while kernels are counted one by one
   uint32_t operators = 0;
-  bool has_range = false;
+  Opened opened = Opened::kNothing;
 };
 __attribute__((tls_model("initial-exec"))) thread_local constinit ThreadDepth depth{};
 
@@ -39,8 +49,9 @@ bool is_operator(const at::RecordFunction& function) {
 
 class CounterSource final : public Source {
  public:
-  CounterSource() = default;
-  CounterSource(const Api& api, Driver& driver) : api_(&api), driver_(&driver) {}
+  explicit CounterSource(CounterOptions options) : options_(options) {}
+  CounterSource(CounterOptions options, const Api& api, Driver& driver)
+      : options_(options), api_(&api), driver_(&driver) {}
   ~CounterSource() override { stop(); }
 
   std::string_view name() const override { return kName; }
@@ -65,17 +76,14 @@ class CounterSource final : public Source {
   }
 
   void step_begin() noexcept override {
-    if (!context_ || refused_) return;
+    if (!context_) return;
+    const std::lock_guard lock(mutex_);
+    range_ = 0;
     try {
-      const std::lock_guard lock(mutex_);
-      range_ = 0;
-      if (!open_) {
-        if (!counter_) counter_.emplace(*api_, *driver_);
-        if (sets_.empty()) sets_ = metric_sets(counter_->chip());
-        counter_->start(sets_[set_]);
-        open_ = true;
-      }
-      counting.store(this, std::memory_order_release);
+      // Once each set was counted, or none can be.
+      const bool is_time = (cycled_ || refused_) && !open_ && !named_ && !options_.per_kernel;
+      if (is_time && begin_names()) return;
+      if (!refused_) begin_counting();
     } catch (const Refused& refused) {
       // A program that has not touched the device yet is asked again in its next step.
       if (refused.code() == CUPTI_ERROR_INVALID_CONTEXT) {
@@ -90,18 +98,21 @@ class CounterSource final : public Source {
 
   void step_end() noexcept override {
     counting.store(nullptr, std::memory_order_release);
-    if (!context_ || !open_) return;
+    naming.store(nullptr, std::memory_order_release);
+    if (!context_) return;
+    const std::lock_guard lock(mutex_);
+    if (!open_ && !recorder_) return;
     const int64_t begin_ns = now_ns();
     try {
-      const std::lock_guard lock(mutex_);
-      if (counter_->end_pass()) {
+      if (recorder_) {
+        end_names();
+      } else if (counter_->end_pass()) {
         open_ = false;
-        tell(counter_->finish());
-        ++counted_steps_;
-        next_set();
+        end_counting();
       }
     } catch (const std::exception& error) {
       open_ = false;
+      recorder_.reset();
       refuse(error.what());
     }
     add_hook_time(now_ns() - begin_ns);
@@ -109,6 +120,7 @@ class CounterSource final : public Source {
 
   void stop() noexcept override {
     counting.store(nullptr);
+    naming.store(nullptr);
     if (handle_) at::removeCallback(*handle_);
     handle_.reset();
     const std::lock_guard lock(mutex_);
@@ -116,6 +128,8 @@ class CounterSource final : public Source {
       note_in_directory(refused_ ? reason_ : waits_.empty() ? "no step was counted" : waits_);
     }
     counter_.reset();
+    recorder_.reset();
+    launches_.reset();
     open_ = false;
     context_ = nullptr;
   }
@@ -134,6 +148,14 @@ class CounterSource final : public Source {
       statistics.notes.push_back(fmt::format(
           "The counters of {} operator(s) were dropped: a step had too many.", dropped_ranges_));
     }
+    if (!names_reason_.empty() && !named_) {
+      statistics.notes.push_back(fmt::format("Kernels have no names: {}.", names_reason_));
+    }
+    if (lost_records_ > 0) {
+      statistics.notes.push_back(fmt::format(
+          "CUPTI lost records of kernels, {} times: the table of kernels is not complete.",
+          lost_records_));
+    }
     return statistics;
   }
 
@@ -141,38 +163,127 @@ class CounterSource final : public Source {
   static std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
     if (is_operator(function) && depth.operators++ == 0) {
       if (CounterSource* self = counting.load(std::memory_order_acquire)) {
-        depth.has_range = self->begin_range();
+        depth.opened = self->options_.per_kernel ? self->begin_name() : self->begin_range();
+      } else if (CounterSource* namer = naming.load(std::memory_order_acquire)) {
+        depth.opened = namer->begin_name();
       }
     }
     return nullptr;
   }
   static void on_end(const at::RecordFunction& function, at::ObserverContext*) {
-    if (!is_operator(function) || depth.operators == 0) return;
-    if (--depth.operators > 0 || !depth.has_range) return;
-    depth.has_range = false;
-    if (CounterSource* self = counting.load(std::memory_order_acquire)) self->end_range();
+    if (!is_operator(function) || depth.operators == 0 || --depth.operators > 0) return;
+    const Opened opened = std::exchange(depth.opened, Opened::kNothing);
+    depth.id = 0;
+    if (opened == Opened::kNothing) return;
+    if (CounterSource* self = counting.load(std::memory_order_acquire)) {
+      if (opened == Opened::kRange) self->end_range();
+    } else if (CounterSource* namer = naming.load(std::memory_order_acquire)) {
+      if (opened == Opened::kId) namer->end_name();
+    }
   }
 
-  // Ranges of a context stand one after the other: while one is open, other threads have none.
-  bool begin_range() noexcept {
+  void begin_counting() {
+    if (!open_) {
+      if (!counter_) {
+        RangeCounter::Options options;
+        options.per_kernel = options_.per_kernel;
+        counter_.emplace(*api_, *driver_, options);
+      }
+      if (sets_.empty()) sets_ = metric_sets(counter_->chip());
+      counter_->start(sets_[set_]);
+      open_ = true;
+      if (options_.per_kernel) {
+        launches_.emplace(*api_, +[] { return depth.id; });
+        const std::string why = launches_->start();
+        if (names_reason_.empty()) names_reason_ = why;
+      }
+    }
+    counting.store(this, std::memory_order_release);
+  }
+  void end_counting() {
+    std::vector<LaunchNames::Launch> launches;
+    if (launches_) launches = launches_->stop();
+    launches_.reset();
+    const RangeCounter::Result result = counter_->finish();
+    const std::vector<Metric>& metrics = sets_[set_].metrics;
+    dropped_ranges_ += result.dropped;
+    for (const RangeCounter::Row& row : result.rows) {
+      for (size_t i = 0; i < metrics.size(); ++i) {
+        if (metrics[i].counted == Counted::kInstructions)
+          instructions_[metrics[i].type] += row.values[i];
+      }
+      if (options_.per_kernel) continue;
+      CountedSums sums;
+      sums.add(metrics, row.values);
+      tell_range(*context_, std::strtoull(row.range.c_str(), nullptr, 10), sums);
+    }
+    if (options_.per_kernel) {
+      const std::string problem = tell_kernels(*context_, metrics, result.rows, launches);
+      if (names_reason_.empty()) names_reason_ = problem;
+    }
+    ++counted_steps_;
+    next_set();
+  }
+
+  // Takes CUPTI's place for subscribers, for this step. False where it is taken.
+  bool begin_names() {
+    if (tries_ == kMostTries) return false;
+    ++tries_;
+    if (!driver_->initialize().empty() || !driver_->current_context()) return false;
+    recorder_.emplace(*api_);
+    names_reason_ = recorder_->start();
+    if (!names_reason_.empty()) {
+      recorder_.reset();
+      return false;
+    }
+    naming.store(this, std::memory_order_release);
+    return true;
+  }
+  void end_names() {
+    driver_->synchronize();
+    const ActivityRecorder::Report report = recorder_->stop();
+    recorder_.reset();
+    lost_records_ += report.dropped + report.refused_buffers;
+    tell_kernels(*context_, report);
+    named_ = !report.kernels.empty();
+  }
+  // An operator gets a number that its kernels are known by.
+  Opened begin_name() noexcept {
     const std::lock_guard lock(mutex_);
-    if (!open_) return false;
+    if (!open_ && !recorder_) return Opened::kNothing;
+    depth.id = id_of_range(range_);
+    push_range();
+    if (recorder_) recorder_->push_op(depth.id);
+    return Opened::kId;
+  }
+  void end_name() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (recorder_) recorder_->pop_op();
+  }
+
+  void push_range() noexcept {
+    Event event;
+    event.kind = EventKind::kRange;
+    event.a = range_++;
+    context_->log.push(event);
+  }
+  // Ranges of a context stand one after the other: while one is open, other threads have none.
+  Opened begin_range() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!open_) return Opened::kNothing;
     if (range_open_) {
       ++skipped_ranges_;
-      return false;
+      return Opened::kNothing;
     }
     try {
       counter_->push(std::to_string(range_));
     } catch (const std::exception& error) {
       refuse(error.what());
-      return false;
+      return Opened::kNothing;
     }
     range_open_ = true;
-    Event event;
-    event.kind = EventKind::kRange;
-    event.a = range_++;
-    context_->log.push(event);
-    return true;
+    push_range();
+    return Opened::kRange;
   }
   void end_range() noexcept {
     const std::lock_guard lock(mutex_);
@@ -182,42 +293,6 @@ class CounterSource final : public Source {
       counter_->pop();
     } catch (const std::exception& error) {
       refuse(error.what());
-    }
-  }
-
-  void tell(const RangeCounter::Result& result) {
-    dropped_ranges_ += result.dropped;
-    const std::vector<Metric>& metrics = sets_[set_].metrics;
-    for (const RangeCounter::Row& row : result.rows) {
-      double sums[kCountedQuantities] = {};
-      for (size_t i = 0; i < metrics.size(); ++i) {
-        switch (metrics[i].counted) {
-          case Counted::kTensorFlops:
-            sums[0] += metrics[i].weight * row.values[i];
-            break;
-          case Counted::kScalarFlops:
-            sums[1] += metrics[i].weight * row.values[i];
-            break;
-          case Counted::kNanoseconds:
-            sums[2] += row.values[i];
-            break;
-          case Counted::kDramBytes:
-            sums[3] += row.values[i];
-            break;
-          case Counted::kInstructions:
-            instructions_[metrics[i].type] += row.values[i];
-            break;
-        }
-      }
-      for (size_t quantity = 0; quantity < kCountedQuantities; ++quantity) {
-        if (sums[quantity] == 0) continue;
-        Event event;
-        event.kind = EventKind::kCounted;
-        event.a = std::strtoull(row.range.c_str(), nullptr, 10);
-        event.b = std::bit_cast<uint64_t>(sums[quantity]);
-        event.id = static_cast<uint32_t>(quantity);
-        context_->log.push(event);
-      }
     }
   }
 
@@ -233,6 +308,7 @@ class CounterSource final : public Source {
 
   void refuse(const std::string& reason) noexcept {
     counting.store(nullptr);
+    launches_.reset();
     refused_ = true;
     reason_ = reason;
     open_ = false;
@@ -248,6 +324,7 @@ class CounterSource final : public Source {
     }
   }
 
+  const CounterOptions options_;
   Context* context_ = nullptr;
   mutable std::unique_ptr<Api> owned_api_;
   std::unique_ptr<Driver> owned_driver_;
@@ -264,6 +341,12 @@ class CounterSource final : public Source {
   bool open_ = false;  // passes of a set are being collected
   bool range_open_ = false;
   uint64_t range_ = 0;  // number of the next one in this step
+  std::optional<ActivityRecorder> recorder_;  // in the step that names kernels
+  std::optional<LaunchNames> launches_;       // while kernels are counted one by one
+  int tries_ = 0;
+  bool named_ = false;
+  std::string names_reason_;  // why they have no names
+  uint64_t lost_records_ = 0;
   uint64_t skipped_ranges_ = 0;
   uint64_t dropped_ranges_ = 0;
   uint64_t counted_steps_ = 0;
@@ -274,12 +357,15 @@ class CounterSource final : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> make_counter_source(const Api& api, Driver& driver) {
-  return std::make_unique<CounterSource>(api, driver);
+std::unique_ptr<Source> make_counter_source(CounterOptions options, const Api& api,
+                                            Driver& driver) {
+  return std::make_unique<CounterSource>(options, api, driver);
 }
 
 }  // namespace cupti
 
-std::unique_ptr<Source> make_counter_source() { return std::make_unique<cupti::CounterSource>(); }
+std::unique_ptr<Source> make_counter_source(CounterOptions options) {
+  return std::make_unique<cupti::CounterSource>(options);
+}
 
 }  // namespace tally::hooks

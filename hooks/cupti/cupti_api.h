@@ -45,6 +45,7 @@
   X(cuptiRangeProfilerCounterDataGetRangeInfo)    \
   X(cuptiSubscribe_v2)                            \
   X(cuptiUnsubscribe)                             \
+  X(cuptiEnableCallback)                          \
   X(cuptiActivityRegisterCallbacks)               \
   X(cuptiActivityEnable)                          \
   X(cuptiActivityDisable)                         \

@@ -21,7 +21,8 @@ class RealDriver final : public Driver {
     const auto init = reinterpret_cast<CUresult (*)(unsigned)>(find("cuInit"));
     context_ = reinterpret_cast<decltype(context_)>(find("cuCtxGetCurrent"));
     device_ = reinterpret_cast<decltype(device_)>(find("cuCtxGetDevice"));
-    if (!init || !context_ || !device_) return "libcuda.so.1 lacks functions";
+    synchronize_ = reinterpret_cast<decltype(synchronize_)>(find("cuCtxSynchronize"));
+    if (!init || !context_ || !device_ || !synchronize_) return "libcuda.so.1 lacks functions";
     if (const CUresult result = init(0))
       return fmt::format("cuInit said {}", static_cast<int>(result));
     return "";
@@ -35,10 +36,12 @@ class RealDriver final : public Driver {
     device_(&device);
     return device;
   }
+  void synchronize() override { synchronize_(); }
 
  private:
   CUresult (*context_)(CUcontext*) = nullptr;
   CUresult (*device_)(CUdevice*) = nullptr;
+  CUresult (*synchronize_)() = nullptr;
 };
 
 std::vector<const char*> pointers_to(const std::vector<std::string>& names) {
@@ -177,8 +180,8 @@ void RangeCounter::start(const MetricSet& set) {
     config.pConfig = configuration_.data();
     config.counterDataImageSize = counter_data_.size();
     config.pCounterDataImage = counter_data_.data();
-    config.range = CUPTI_UserRange;
-    config.replayMode = CUPTI_UserReplay;
+    config.range = options_.per_kernel ? CUPTI_AutoRange : CUPTI_UserRange;
+    config.replayMode = options_.per_kernel ? CUPTI_KernelReplay : CUPTI_UserReplay;
     config.maxRangesPerPass = options_.most_ranges;
     config.numNestingLevels = 1;
     config.minNestingLevel = 1;

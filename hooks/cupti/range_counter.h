@@ -2,6 +2,7 @@
 // Counts what a GPU executes between two moments, through CUPTI's Range Profiler. Ranges are pushed
 // and popped around work on one context; launches stay asynchronous and nothing is replayed. A set
 // that needs several passes wants the same work run once for each: the next step is the next pass.
+// Kernel by kernel (Options::per_kernel) it is the other way round.
 //
 // Not thread-safe. After any failure everything that was begun is ended again.
 #pragma once
@@ -25,6 +26,8 @@ class Driver {
   virtual std::string initialize() = 0;
   virtual CUcontext current_context() = 0;
   virtual int current_device() = 0;
+  // Waits until the current context's work is done.
+  virtual void synchronize() = 0;
 };
 // That of libcuda.so.1, if this process has mapped it.
 std::unique_ptr<Driver> make_driver();
@@ -34,6 +37,10 @@ class RangeCounter {
   struct Options {
     size_t most_ranges = 4096;  // of one pass
     size_t most_passes = 8;     // a set that needs more is refused
+    // A range is one kernel, by its number in the order of launches: push() and pop() are not
+    // called. CUPTI replays each kernel for each pass, waits for it after its launch, and lets none
+    // run beside another.
+    bool per_kernel = false;
   };
   struct Row {
     std::string range;
@@ -63,6 +70,8 @@ class RangeCounter {
   // After the last pass. Waits for the device.
   Result finish();
   size_t passes() const { return passes_; }
+  // The image that finish() read, until the next start().
+  const std::vector<uint8_t>& counter_data() const { return counter_data_; }
 
  private:
   void check(CUptiResult result, const char* call) const;

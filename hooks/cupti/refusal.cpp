@@ -48,11 +48,12 @@ std::string_view remedy(CUptiResult code) {
 
 }  // namespace
 
-std::string explain(CUptiResult code, std::string_view call, std::string_view words) {
-  std::string sentence = fmt::format("CUPTI refuses hardware counters: {} said {} ({})", call,
-                                     words, static_cast<int>(code));
-  if (const std::string_view what = remedy(code); !what.empty())
-    sentence += fmt::format(". {}", what);
+std::string explain(CUptiResult code, std::string_view call, std::string_view words,
+                    std::string_view what) {
+  std::string sentence = fmt::format("CUPTI refuses {}: {} said {} ({})", what, call, words,
+                                     static_cast<int>(code));
+  if (const std::string_view advice = remedy(code); !advice.empty())
+    sentence += fmt::format(". {}", advice);
   return sentence;
 }
 

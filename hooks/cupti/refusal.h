@@ -11,8 +11,9 @@
 namespace tally::hooks::cupti {
 
 // One sentence or two: what happened and what to do. `words` are CUPTI's own for `code`, `call` is
-// the function that answered so.
-std::string explain(CUptiResult code, std::string_view call, std::string_view words);
+// the function that answered so, `what` is refused.
+std::string explain(CUptiResult code, std::string_view call, std::string_view words,
+                    std::string_view what = "hardware counters");
 
 class Refused : public std::runtime_error {
  public:

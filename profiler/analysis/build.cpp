@@ -349,9 +349,9 @@ Summary Builder::build(const SummaryOptions& options) {
   }
   choose_books(options, &summary);
   fill_modules(&summary);
-  if (const DeviceStep* device = summary.device_step()) {
+  fill_kernels(run_, &summary);
+  if (const DeviceStep* device = summary.device_step())
     summary.unattributed_bytes = device->peak.roles[static_cast<size_t>(Role::kUnattributed)];
-  }
   summary.theory = theory_rows(run_, summary);
   add_closed_forms(run_, options.model, &summary);
   summary.utilization = utilization(run_, summary);

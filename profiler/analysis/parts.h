@@ -16,6 +16,8 @@ namespace tally::analysis {
 std::vector<TheoryRow> theory_rows(const recording::Run& run, const Summary& summary);
 // Fills what the rows of theory say of the closed forms, and what those are of.
 void add_closed_forms(const recording::Run& run, const std::string& model, Summary* summary);
+// Kernels of the step shown, or of the last one that has some.
+void fill_kernels(const recording::Run& run, Summary* summary);
 Utilization utilization(const recording::Run& run, const Summary& summary);
 // Of one recording, as a row of the table of ranks.
 RankSummary rank_row(const Summary& summary);

@@ -89,6 +89,16 @@ struct OperatorRow {
   std::optional<Executed> executed = {};  // where hardware counters were read
 };
 
+// Kernels of one name that an operator launched.
+struct KernelRow {
+  Phase phase = Phase::kOther;
+  std::string module;
+  std::string op;  // "": launched by none
+  std::string kernel;
+  uint32_t calls = 0;
+  Executed executed;  // beside the time all 0, unless counters were read kernel by kernel
+};
+
 // A checkpointed region, and what a repeated block holds for its backward pass: see
 // profiler/ledger/books.h. Seconds are since the step began.
 struct RegionRow {
@@ -299,6 +309,9 @@ struct Summary {
   std::vector<TheoryRow> theory;       // of the step shown
   std::string closed_form_of;  // "gpt2, batch 8 x 1024 tokens, ..."; "": there are none
   Utilization utilization;             // of the step shown
+  // Of the step shown, or of the last one whose kernels have names; most time first.
+  std::vector<KernelRow> kernels;
+  uint64_t kernels_step = 0;
   std::vector<Verdict> verdicts;
   // what the report does not know
   int64_t unattributed_bytes = 0;  // at the peak of the step shown

@@ -55,7 +55,8 @@ Options apply_environment(Options options) {
     } else if (name == "TORCHTALLY_SOURCE_LINES") {
       options.source_lines_bytes = value == "off" ? 0 : parse_bytes(value, std::string(name));
     } else if (name == "TORCHTALLY_COUNTERS") {
-      options.counters = parse_switch(value, name);
+      options.counters_per_kernel = value == "kernels";
+      options.counters = options.counters_per_kernel || parse_switch(value, name);
     } else if (name == "TORCHTALLY_ENABLED") {
       options.enabled = parse_switch(value, name);
     } else if (name != "TORCHTALLY_TORCH" && name != "TORCHTALLY_PYTHON") {  // of set-up and `run`

@@ -58,6 +58,8 @@
 // Of hardware counters. A range is numbered in its step and belongs to the operator that is open.
 //   kRange          range            -                -                 -       -
 //   kCounted        range            value (a double) -                 what    -   (CountedQuantity)
+//   kKernel         range            value (a double) calls             name    what   (CountedQuantity;
+//                                                                               range ~0: no operator)
 #pragma once
 
 #include <cstddef>
@@ -102,6 +104,7 @@ enum class EventKind : uint8_t {
   kWorkspace,
   kRange,
   kCounted,
+  kKernel,
   kCommunication,
   kSource,
   kKept,
@@ -109,7 +112,7 @@ enum class EventKind : uint8_t {
   kCast,
 };
 
-// What hardware counters tell of a range; of kCounted.
+// What is told of a range or a kernel; of kCounted and kKernel.
 enum class CountedQuantity : uint32_t { kTensorFlops, kScalarFlops, kNanoseconds, kDramBytes };
 inline constexpr size_t kCountedQuantities = 4;
 

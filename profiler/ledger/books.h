@@ -111,6 +111,19 @@ struct OperatorRow {
   }
 };
 
+// Kernels of one name that an operator launched in the step; only of a step that asked for them.
+struct KernelRow {
+  Phase phase = Phase::kOther;
+  StringId module;
+  StringId op;  // "": launched by no operator
+  StringId kernel;
+  uint32_t calls = 0;
+  double device_ns = 0;
+  double tensor_flops = 0;  // these three: 0 unless counters were read kernel by kernel
+  double scalar_flops = 0;
+  double dram_bytes = 0;
+};
+
 // A piece of the forward pass that ran again inside backward: a checkpointed region.
 struct RegionRow {
   uint16_t micro_step = 0;
@@ -178,6 +191,7 @@ struct StepBooks {
   std::vector<DeviceBooks> devices;
   std::vector<PhaseSpan> phases;
   std::vector<OperatorRow> operators;
+  std::vector<KernelRow> kernels;
   std::vector<RegionRow> regions;  // these two only in detailed steps
   std::vector<UnitRow> units;
   // Counted while the step ran, 0 unless said.

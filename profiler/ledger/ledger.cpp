@@ -142,6 +142,7 @@ void Ledger::apply(const Event& event) {
     case EventKind::kOutOfMemory: return on_device_event(event);
     case EventKind::kRange: return on_range(event);
     case EventKind::kCounted: return on_counted(event);
+    case EventKind::kKernel: return on_kernel(event);
     case EventKind::kWorkspace:
       if (Block* block = blocks_.find(event.a)) block->evidence |= evidence::kWorkspace;
       return;

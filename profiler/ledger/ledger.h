@@ -19,6 +19,7 @@
 #include "profiler/ledger/block_table.h"
 #include "profiler/ledger/books.h"
 #include "profiler/ledger/device_ledger.h"
+#include "profiler/ledger/kernel_table.h"
 #include "profiler/ledger/operator_table.h"
 #include "profiler/ledger/regions.h"
 #include "profiler/ledger/thread_state.h"
@@ -72,6 +73,7 @@ class Ledger {
   void on_step_end(const Event& event);
   void on_range(const Event& event);
   void on_counted(const Event& event);
+  void on_kernel(const Event& event);
   void on_device_event(const Event& event);  // of a caching allocator
   StepBooks so_far(const Event& event, const MarkBook& oom);
   void discard_step();
@@ -138,6 +140,7 @@ class Ledger {
     StringId op;
   };
   std::vector<CountedRange> ranges_;  // of hardware counters, by their number
+  KernelTable kernels_;
   std::vector<PhaseSpan> phases_;
   double tokens_ = 0;
   double micro_step_tokens_ = 0;

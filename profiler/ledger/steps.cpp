@@ -35,6 +35,7 @@ void Ledger::on_step_begin(const Event& event) {
   phases_.clear();
   regions_.begin_step();
   ranges_.clear();
+  kernels_.take();
   expected_saves_.clear();
   has_expected_saves_ = false;
   foreign_.clear();
@@ -90,6 +91,7 @@ void Ledger::on_step_end(const Event& event) {
   std::erase_if(phases_, [](const PhaseSpan& span) { return span.end_ns <= span.begin_ns; });
   books.phases = std::exchange(phases_, {});
   books.operators = operators_.take();
+  books.kernels = kernels_.take();
   regions_.finish(books);
   if (!books.detailed) {
     books.regions.clear();

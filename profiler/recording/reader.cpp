@@ -31,6 +31,7 @@ class Loading {
       load_steps();
       load_phases();
       load_sums();
+      load_kernels();
       if (run_.schema >= 2) load_regions();
       load_devices();
       load_marks();
@@ -88,6 +89,7 @@ class Loading {
   void load_steps();
   void load_phases();
   void load_sums();
+  void load_kernels();
   void load_regions();
   void load_devices();
   void load_marks();
@@ -232,6 +234,21 @@ void Loading::load_sums() {
          row.elementwise_flops = s.real(5);
          row.nanoseconds = s.integer(6);
          step->books.operators.push_back(row);
+       });
+}
+
+void Loading::load_kernels() {
+  if (db_.integer("SELECT count(*) FROM sqlite_master WHERE type='table' AND name='kernel'") == 0) {
+    return;  // written before there was such a table
+  }
+  each("SELECT step, phase, module, operator, name, calls, device_ns, tensor_flops, scalar_flops, "
+       "dram_bytes FROM kernel ORDER BY step, position",
+       [&](const Statement& s) {
+         step_at(s.integer(0))
+             ->books.kernels.push_back({word(phase_of(s.text(1)), s, 1), string_id(s, 2),
+                                        string_id(s, 3), string_id(s, 4),
+                                        static_cast<uint32_t>(s.integer(5)), s.real(6), s.real(7),
+                                        s.real(8), s.real(9)});
        });
 }
 

@@ -86,6 +86,13 @@ CREATE TABLE work(
   flops REAL NOT NULL, torch_flops REAL NOT NULL, elementwise_flops REAL NOT NULL,
   nanoseconds INTEGER NOT NULL,
   PRIMARY KEY(step, phase)) WITHOUT ROWID;
+CREATE TABLE kernel(                -- of steps that named them; the newest table of version 3
+  step INTEGER NOT NULL, position INTEGER NOT NULL,
+  phase TEXT NOT NULL, module INTEGER NOT NULL, operator INTEGER NOT NULL,
+  name INTEGER NOT NULL,
+  calls INTEGER NOT NULL, device_ns REAL NOT NULL,
+  tensor_flops REAL NOT NULL, scalar_flops REAL NOT NULL, dram_bytes REAL NOT NULL,
+  PRIMARY KEY(step, position)) WITHOUT ROWID;
 CREATE TABLE region(                -- checkpointed; this and unit: since version 2, of detailed steps
   step INTEGER NOT NULL, position INTEGER NOT NULL,
   micro_step INTEGER NOT NULL,

@@ -101,6 +101,7 @@ class Writer::Impl {
             *database_, "INSERT INTO step_device VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
         insert_phase_(*database_, "INSERT INTO phase VALUES(?1,?2,?3,?4,?5,?6)"),
         insert_work_(*database_, "INSERT INTO work VALUES(?1,?2,?3,?4,?5,?6,?7)"),
+        insert_kernel_(*database_, "INSERT INTO kernel VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
         insert_region_(*database_, "INSERT INTO region VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
         insert_unit_(*database_, "INSERT INTO unit VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
         insert_mark_(
@@ -168,7 +169,7 @@ class Writer::Impl {
   std::unique_ptr<Database> database_;
   BlobStore blobs_;
   Statement insert_string_, insert_step_, insert_step_device_, insert_phase_, insert_work_,
-      insert_region_, insert_unit_,
+      insert_kernel_, insert_region_, insert_unit_,
       insert_mark_, insert_mark_caching_, insert_mark_role_, update_run_;
   uint32_t strings_written_ = 0;
   int64_t next_mark_ = 1;
@@ -232,7 +233,8 @@ void Writer::Impl::remove_step(uint64_t step) {
     Statement(*database_, std::string("DELETE FROM ") + table + " WHERE mark IN (SELECT mark FROM mark WHERE step=?1)")
         .run(step);
   }
-  for (const char* table : {"mark", "step", "step_device", "phase", "work", "region", "unit"}) {
+  for (const char* table : {"mark", "step", "step_device", "phase", "work", "kernel", "region",
+                            "unit"}) {
     Statement(*database_, std::string("DELETE FROM ") + table + " WHERE step=?1").run(step);
   }
 }
@@ -250,6 +252,11 @@ void Writer::Impl::write_step(const StepBooks& step) {
     insert_phase_.run(step.index, i, key(span.phase), span.micro_step, span.begin_ns, span.end_ns);
   }
   write_work(step.index, step.operators);
+  for (size_t i = 0; i < step.kernels.size(); ++i) {
+    const KernelRow& k = step.kernels[i];
+    insert_kernel_.run(step.index, i, key(k.phase), k.module.value, k.op.value, k.kernel.value,
+                       k.calls, k.device_ns, k.tensor_flops, k.scalar_flops, k.dram_bytes);
+  }
   for (size_t i = 0; i < step.regions.size(); ++i) {
     const RegionRow& r = step.regions[i];
     insert_region_.run(step.index, i, r.micro_step, r.module.value, r.node.value, r.kept_bytes,

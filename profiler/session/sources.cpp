@@ -24,7 +24,8 @@ Sources make_sources(const SourceOptions& options) {
   sources.all.push_back(std::move(objects));
   sources.all.push_back(hooks::make_operator_source({options.theory_steps}));
 #ifdef TORCHTALLY_HAS_CUPTI
-  if (options.counters) sources.all.push_back(hooks::make_counter_source());
+  if (options.counters)
+    sources.all.push_back(hooks::make_counter_source({options.counters_per_kernel}));
 #endif
   return sources;
 }

@@ -24,6 +24,7 @@ struct SourceOptions {
   int64_t stop_at_bytes = 0;  // this and the next: see CpuAllocatorOptions
   int64_t source_lines_bytes = 0;
   bool counters = false;  // hardware counters of what kernels execute
+  bool counters_per_kernel = false;
 };
 
 Sources make_sources(const SourceOptions& options);

@@ -24,6 +24,7 @@ set(tally_web_files
   src/executed.tsx
   src/flops.tsx
   src/format.ts
+  src/kernels.tsx
   src/main.tsx
   src/pyramid.ts
   src/ranks.tsx

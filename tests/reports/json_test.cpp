@@ -114,8 +114,23 @@ TEST(JsonOfACard, HasTheAllocatorTheCountersAndTheRoofline) {
   }
   EXPECT_EQ(work, tensor);
   EXPECT_EQ(out["utilization"]["device"], "H100-SXM5-80GB");
+  // Kernels, most time first; a step without any shows those of the last that has.
+  double tensor_of_kernels = 0;
+  ASSERT_GE(out["kernels"].size(), 2u);
+  for (size_t i = 0; i < out["kernels"].size(); ++i) {
+    const json& row = out["kernels"][i];
+    expect_keys(row, {"step", "phase", "module", "operator", "kernel", "calls", "executed"});
+    EXPECT_EQ(row["step"], 1);
+    tensor_of_kernels += row["executed"]["tensor"].get<double>();
+    if (i > 0) {
+      EXPECT_LE(row["executed"]["device_seconds"],
+                out["kernels"][i - 1]["executed"]["device_seconds"]);
+    }
+  }
+  EXPECT_EQ(tensor_of_kernels, tensor);
   const json other = json::parse(render_json(analysis::build_summary(run, {.step = 0})));
   EXPECT_TRUE(other["utilization"]["roofline"].empty());
+  EXPECT_EQ(other["kernels"][0]["step"], 3);
   EXPECT_EQ(other["utilization"]["roofline_cause"],
             "not applicable because step 0 did not count the bytes that operators move: a step "
             "counts one set of counters; --step has 1, 3");

@@ -112,7 +112,8 @@ TEST(TextReport, EverySectionHasItsPlaceIn60Lines) {
   const std::string text = render_text(s);
   for (const char* section :
        {"Books of step", "Allocator, MiB", "Alive at the peak", "Largest of", "Largest blocks",
-        "Measured against theory", "FLOPs: ", "Executed, by hardware counters: ", "Roofline: ",
+        "Measured against theory", "FLOPs: ", "Executed, by hardware counters: ",
+        "Kernels of step 1, by name; ", "Roofline: ",
         "Peaks of 9 ranks", "Verdicts", "- oom: ", "- rank_imbalance: ",
         "What this report does not know"}) {
     EXPECT_THAT(text, HasSubstr(section));

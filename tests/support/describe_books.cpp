@@ -73,6 +73,11 @@ std::string describe(const StepBooks& s, const StringTable& strings) {
                        r.torch_flops, r.elementwise_flops, r.nanoseconds, r.tensor_flops,
                        r.scalar_flops, r.device_ns, r.dram_bytes);
   }
+  for (const KernelRow& k : s.kernels) {
+    out += fmt::format("kernel {} {} {} {} x{} {:a} {:a} {:a} {:a}\n", key(k.phase),
+                       strings.text(k.module), strings.text(k.op), strings.text(k.kernel), k.calls,
+                       k.device_ns, k.tensor_flops, k.scalar_flops, k.dram_bytes);
+  }
   for (const RegionRow& r : s.regions) {
     out += fmt::format("region {} {} {} kept {} avoided {} {:a} {} {} {}\n", r.micro_step,
                        strings.text(r.module), strings.text(r.node), r.kept_bytes, r.avoided_bytes,

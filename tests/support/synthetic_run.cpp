@@ -384,6 +384,11 @@ void Player::put_on_card() {
       row.tensor_flops = 1.125 * row.flops;
       row.device_ns = 2'000.0 * row.calls + work / 300;
       row.dram_bytes = row.flops > 0 ? row.flops / 64 : 3 * row.elementwise_flops;
+      step_.kernels.push_back(
+          {row.phase, row.module, row.op,
+           id(row.flops > 0 ? "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64"
+                            : "void at::native::vectorized_elementwise_kernel<4, float>(int)"),
+           row.calls, row.device_ns, row.tensor_flops, 0, row.dram_bytes});
     } else {
       row.scalar_flops = row.elementwise_flops + 0.01 * row.flops;
     }

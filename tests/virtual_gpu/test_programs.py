@@ -252,3 +252,19 @@ def test_torch_compile_with_inductor(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     for attached in ("start", "middle"):
         Recorded(lambda: programs.compiled("inductor"), tmp_path, attached=attached).check()
+
+
+def test_counters_beside_torch_profiler(tmp_path, monkeypatch):
+    """The card has no counters and no activity records: CUPTI's own library says so, the run goes on, and
+    torch.profiler, which uses the same library in the same process, has its trace."""
+    monkeypatch.setenv("TORCHTALLY_COUNTERS", "1")
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as trace:
+        recorded = Recorded(programs.gpt, tmp_path, attached="start")
+    recorded.check()
+    assert any(event.key == "aten::addmm" for event in trace.key_averages())
+    source = next(s for s in recorded.data["run"]["sources"] if s["name"] == "cupti.counters")
+    assert not source["available"]
+    assert "CUPTI" in source["reason"], source
+    assert any(note.startswith("Kernels have no names: CUPTI refuses to name kernels")
+               for note in recorded.data["unknown"]["notes"])

@@ -49,8 +49,12 @@ struct Options {
   // budget fail with c10::OutOfMemoryError, as on a device of that size.
   bool budget_stops = false;
   // TORCHTALLY_COUNTERS (0 or 1): counts what kernels execute on CUDA devices, with the GPU's own
-  // counters. Where they are refused, the recording says why; FLOPs are those of the formulas then.
+  // counters, and names the kernels of one step. Where they are refused, the recording says why;
+  // FLOPs are those of the formulas then.
   bool counters = false;
+  // TORCHTALLY_COUNTERS=kernels: counts kernel by kernel, with their names. Kernels wait for one
+  // another and may run several times: the times of such a run are not those of the program.
+  bool counters_per_kernel = false;
   // TORCHTALLY_SOURCE_LINES ("1MiB", or "off"): bytes; blocks of at least so many are recorded with
   // the line of Python that made them, in a program that runs Python. 0: none is.
   int64_t source_lines_bytes = 1 << 20;

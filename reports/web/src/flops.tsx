@@ -6,6 +6,7 @@ import type { Executed, OperatorRow, StepView } from './data/types';
 import { addExecuted, Counted, ExecutedCells, ExecutedHeads, isCounted, nothing } from './executed';
 import { clean, duration, fix, flop, flopRate, human, percent, signedPercent } from './format';
 import { ofTheory } from './theory/theory';
+import { Kernels } from './kernels';
 import { Roofline } from './roofline';
 import { Choice, ModuleName, Name, Section, usePage } from './ui';
 
@@ -63,6 +64,7 @@ export function FlopsSection({ step }: { step: StepView }) {
         </div>
         <div>
           <ByOperator step={step} />
+          {step.position === run.meta.shown && <Kernels />}
           {step.position === run.meta.shown && <Roofline />}
           <Rules step={step} />
         </div>

@@ -17,23 +17,46 @@
 namespace tally::test {
 namespace {
 
+// Each matrix product launches a kernel of 500 ns with a mangled name, each sum two of 20 ns. Made
+// after the session: its callback comes after the source's.
+struct KernelsOfOperators {
+  KernelsOfOperators() {
+    handle = at::addGlobalCallback(at::RecordFunctionCallback(
+        [](const at::RecordFunction& function) -> std::unique_ptr<at::ObserverContext> {
+          const std::string name = function.name();
+          FakeCupti& fake = FakeCupti::instance();
+          if (name == "aten::mm") fake.launch("_ZN5atest4gemmIfEEvi", 500);
+          if (name != "aten::sum" || sums++ > 0) return nullptr;
+          for (int i = 0; i < 2; ++i) fake.launch("reduce", 20);
+          return nullptr;
+        },
+        [](const at::RecordFunction& function, at::ObserverContext*) {
+          if (std::string(function.name()) == "aten::sum") --sums;
+        }));
+  }
+  static inline thread_local int sums = 0;  // a sum calls a sum
+  ~KernelsOfOperators() { at::removeCallback(handle); }
+  at::CallbackHandle handle;
+};
+
 class Counters : public testing::Test {
  protected:
   void SetUp() override { FakeCupti::reset(); }
 
-  recording::Run run(int steps) {
+  recording::Run run(int steps, hooks::CounterOptions counter_options = {}) {
     const TemporaryFolder folder;
     const hooks::cupti::Api api = FakeCupti::make_api();
     hooks::prepare(Session::context());
     std::vector<std::unique_ptr<Source>> sources;
     sources.push_back(hooks::make_cpu_allocator_source());
     sources.push_back(hooks::make_operator_source({0}));
-    sources.push_back(hooks::cupti::make_counter_source(api, driver_));
+    sources.push_back(hooks::cupti::make_counter_source(counter_options, api, driver_));
     SessionOptions options;
     options.recording = folder / "run.tally";
     options.ledger.detailed_steps = 1000;
     {
       Session session(options, std::move(sources));
+      const KernelsOfOperators kernels;
       const auto weight = torch::randn({8, 8}).requires_grad_(true);
       for (int i = 0; i < steps; ++i) {
         session.step_begin();
@@ -56,12 +79,25 @@ class Counters : public testing::Test {
     }
     return "no such source";
   }
+  // Of the kernels of one name in a phase.
+  static KernelRow kernel(const recording::Run& run, size_t step, const std::string& name,
+                          Phase phase) {
+    KernelRow sum;
+    for (const KernelRow& row : run.steps.at(step).books.kernels) {
+      if (run.text(row.kernel) != name || row.phase != phase) continue;
+      sum.op = row.op;
+      sum.calls += row.calls;
+      sum.device_ns += row.device_ns;
+      sum.tensor_flops += row.tensor_flops;
+    }
+    return sum;
+  }
   FakeDriver driver_;
   std::vector<size_t> ranges_of_step_;
 };
 
 TEST_F(Counters, EachOperatorHasWhatItExecuted) {
-  const recording::Run recorded = run(3);
+  const recording::Run recorded = run(4);
   EXPECT_EQ(reason(recorded), "");
   const size_t ranges = ranges_of_step_[0];
   ASSERT_GT(ranges, 3u);
@@ -76,10 +112,11 @@ TEST_F(Counters, EachOperatorHasWhatItExecuted) {
   EXPECT_EQ(sum(recorded, 0, &OperatorRow::device_ns), time);
   EXPECT_EQ(sum(recorded, 0, &OperatorRow::dram_bytes), traffic);
   EXPECT_EQ(sum(recorded, 0, &OperatorRow::scalar_flops), 0);
-  // No mma.sync ran: the second step has the scalar set, the third the first one again.
+  // No mma.sync ran: the second step has the scalar set, the third names kernels, the fourth has the
+  // first set again.
   EXPECT_GT(sum(recorded, 1, &OperatorRow::scalar_flops), 0);
   EXPECT_EQ(sum(recorded, 1, &OperatorRow::tensor_flops), 0);
-  EXPECT_GT(sum(recorded, 2, &OperatorRow::tensor_flops), 0);
+  EXPECT_GT(sum(recorded, 3, &OperatorRow::tensor_flops), 0);
   // The product's row has the values of its own range; its gradient belongs to the backward pass.
   bool forward = false, backward = false;
   for (const OperatorRow& row : recorded.steps[0].books.operators) {
@@ -120,6 +157,98 @@ TEST_F(Counters, ARefusalEndsNothingAndIsExplained) {
     EXPECT_EQ(sum(recorded, 1, &OperatorRow::tensor_flops), 0);
     EXPECT_GT(sum(recorded, 1, &OperatorRow::flops), 0);  // the formulas stay
   }
+}
+
+// ---- names and times of kernels
+
+constexpr const char* kGemm = "void atest::gemm<float>(int)";
+
+TEST_F(Counters, OneStepNamesItsKernels) {
+  const recording::Run recorded = run(5);
+  // Steps 0 and 1 count the two sets; 2 names; then the first set again.
+  for (const size_t step : {0u, 1u, 3u, 4u}) {
+    EXPECT_TRUE(recorded.steps[step].books.kernels.empty()) << step;
+    EXPECT_GT(sum(recorded, step, &OperatorRow::tensor_flops) +
+                  sum(recorded, step, &OperatorRow::scalar_flops),
+              0)
+        << step;
+  }
+  EXPECT_EQ(sum(recorded, 2, &OperatorRow::tensor_flops), 0);
+  const KernelRow forward = kernel(recorded, 2, kGemm, Phase::kForward);
+  EXPECT_EQ(recorded.text(forward.op), "aten::mm");
+  EXPECT_EQ(forward.calls, 1u);
+  EXPECT_EQ(forward.device_ns, 500);
+  // On autograd's thread: the gradient of the weight.
+  const KernelRow backward = kernel(recorded, 2, kGemm, Phase::kBackward);
+  EXPECT_EQ(recorded.text(backward.op), "aten::mm");
+  EXPECT_EQ(backward.calls, 1u);
+  const KernelRow reduce = kernel(recorded, 2, "reduce", Phase::kForward);
+  EXPECT_EQ(recorded.text(reduce.op), "aten::sum");
+  EXPECT_EQ(reduce.calls, 2u);
+  EXPECT_EQ(reduce.device_ns, 40);
+  // The place for subscribers was taken once, after the device was waited for, and given back.
+  EXPECT_EQ(FakeCupti::times("cuptiSubscribe_v2"), 1u);
+  EXPECT_EQ(FakeCupti::times("cuptiUnsubscribe"), 1u);
+  EXPECT_EQ(driver_.synchronized, 1);
+  EXPECT_TRUE(FakeCupti::external_ids().empty());
+}
+
+TEST_F(Counters, WhereCountersAreRefusedKernelsHaveTheirTimes) {
+  FakeCupti::instance().refused_call = "cuptiRangeProfilerEnable";
+  FakeCupti::instance().refusal = CUPTI_ERROR_INSUFFICIENT_PRIVILEGES;
+  const recording::Run recorded = run(3);
+  EXPECT_THAT(reason(recorded), testing::HasSubstr("NVreg_RestrictProfilingToAdminUsers=0"));
+  EXPECT_EQ(kernel(recorded, 1, kGemm, Phase::kForward).device_ns, 500);
+  EXPECT_TRUE(recorded.steps[2].books.kernels.empty());
+}
+
+TEST_F(Counters, WhereThePlaceIsTakenItIsAskedForAgain) {
+  FakeCupti::instance().subscribed = true;  // torch.profiler traces
+  FakeCupti::instance().other_subscriber = "Kineto";
+  const recording::Run recorded = run(4);
+  EXPECT_EQ(FakeCupti::times("cuptiSubscribe_v2"), 2u);
+  EXPECT_EQ(FakeCupti::times("cuptiUnsubscribe"), 0u);
+  EXPECT_EQ(FakeCupti::times("cuptiActivityRegisterCallbacks"), 0u);
+  EXPECT_THAT(recorded.end.notes, testing::Contains(testing::AllOf(
+                                      testing::HasSubstr("Kernels have no names"),
+                                      testing::HasSubstr("use one at a time"),
+                                      testing::HasSubstr("'Kineto'"))));
+  // Those steps count instead.
+  EXPECT_GT(sum(recorded, 3, &OperatorRow::tensor_flops), 0);
+}
+
+TEST_F(Counters, KernelByKernel) {
+  FakeCupti::instance().passes = 3;  // replayed by CUPTI: one step has them all
+  const recording::Run recorded = run(2, {.per_kernel = true});
+  EXPECT_EQ(reason(recorded), "");
+  EXPECT_EQ(FakeCupti::times("cuptiRangeProfilerPushRange"), 0u);
+  const KernelRow forward = kernel(recorded, 0, kGemm, Phase::kForward);
+  EXPECT_EQ(recorded.text(forward.op), "aten::mm");
+  EXPECT_EQ(forward.calls, 1u);
+  double tensor = 0;  // it was the first kernel of the step
+  for (size_t metric = 0; metric < 5; ++metric) tensor += FakeCupti::value(0, metric);
+  EXPECT_EQ(forward.tensor_flops, tensor);
+  EXPECT_EQ(forward.device_ns, FakeCupti::value(0, 7));
+  EXPECT_EQ(kernel(recorded, 0, "reduce", Phase::kForward).calls, 2u);
+  EXPECT_EQ(recorded.text(kernel(recorded, 0, kGemm, Phase::kBackward).op), "aten::mm");
+  // Operators have the sums of their kernels.
+  double kernels = 0;
+  for (const KernelRow& row : recorded.steps[0].books.kernels) kernels += row.tensor_flops;
+  EXPECT_GT(kernels, tensor);
+  EXPECT_EQ(sum(recorded, 0, &OperatorRow::tensor_flops), kernels);
+  EXPECT_EQ(FakeCupti::times("cuptiSubscribe_v2"), 2u);  // once a step
+  EXPECT_EQ(FakeCupti::times("cuptiUnsubscribe"), 2u);
+}
+
+TEST_F(Counters, KernelByKernelWithoutNames) {
+  FakeCupti::instance().subscribed = true;
+  const recording::Run recorded = run(1, {.per_kernel = true});
+  const KernelRow all = kernel(recorded, 0, "(not named)", Phase::kOther);
+  EXPECT_EQ(all.calls, 4u);
+  EXPECT_GT(all.tensor_flops, 0);
+  EXPECT_EQ(sum(recorded, 0, &OperatorRow::tensor_flops), 0);
+  EXPECT_THAT(recorded.end.notes,
+              testing::Contains(testing::HasSubstr("one place for subscribers")));
 }
 
 TEST_F(Counters, AProgramWithoutAContextIsAskedAgainEachStep) {

@@ -59,6 +59,13 @@ export interface Utilization {
   roofline: RooflinePoint[];
   roofline_cause: string;
 }
+/** Kernels of one name, of all operators that launched them. */
+export interface KernelRow {
+  name: string;
+  ops: string;
+  calls: number;
+  executed: { tensor: number; scalar: number; ns: number; dram: number };
+}
 export interface Verdict {
   kind: string;
   tone: 'good' | 'bad' | 'open';
@@ -107,6 +114,7 @@ export interface Meta {
   world_size: number;
   ranks: Rank[];
   utilization: Utilization;
+  kernels: { step: number; rows: KernelRow[] };
   marks_left_out: boolean;
   theory: TheoryRow[];
   closed_form_of: string;

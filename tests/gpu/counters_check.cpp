@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // On a real GPU: kernels whose FLOPs are known, against the counters; and the questions about CUPTI
-// that no machine without a GPU can answer. Prints one line a finding, as JSON. Exit code 0: all
-// counts are exact, 1: some are not, 3: counters are refused (the reason is printed).
+// that no machine without a GPU can answer: 1 to 5 of scripts/gpu_check. Prints one line a finding,
+// as JSON. Exit code 0: all counts are exact, 1: some are not, 3: counters are refused (the reason
+// is printed).
 #include <dlfcn.h>
-#include <torch/torch.h>
 
-#include <chrono>
-#include <cstdio>
-#include <functional>
-#include <nlohmann/json.hpp>
-
-#include "hooks/cupti/flop_metrics.h"
-#include "hooks/cupti/range_counter.h"
+#include "tests/gpu/findings.h"
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using namespace tally::gpu;
 namespace cupti = tally::hooks::cupti;
 
 constexpr unsigned kBlocks = 132, kThreads = 256;
@@ -34,8 +28,6 @@ extern "C" __global__ void hfma2(__half2* p, int n) {
   p[threadIdx.x] = a;
 }
 )cuda";
-
-void say(const Json& line) { std::printf("%s\n", line.dump().c_str()); }
 
 // Functions of libraries that LibTorch has mapped, or can.
 struct Library {
@@ -78,14 +70,6 @@ struct Work {
   double tensor_flops;
 };
 
-double milliseconds(const std::function<void()>& what) {
-  const auto begin = std::chrono::steady_clock::now();
-  what();
-  torch::cuda::synchronize();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
-      .count();
-}
-
 // Counts one set around each work; false when something was refused.
 bool count(const cupti::Api& api, const cupti::MetricSet& set, const std::vector<Work>& works,
            bool* exact) {
@@ -102,34 +86,40 @@ bool count(const cupti::Api& api, const cupti::MetricSet& set, const std::vector
       }
     } while (!counter.end_pass());
     const cupti::RangeCounter::Result result = counter.finish();
-    say({{"question", "passes with the availability of this device"},
-         {"set", set.name},
-         {"passes", result.passes},
-         {"offline", set.passes},
-         {"dropped", result.dropped}});
+    answer(3, "passes with the availability of this device",
+           {{"set", set.name},
+            {"passes", result.passes},
+            {"offline", set.passes},
+            {"dropped", result.dropped}});
+    answer(4, "does a set start after kernels have run", {{"set", set.name}, {"starts", true}});
     for (size_t i = 0; i < result.rows.size() && i < works.size(); ++i) {
-      double scalar = 0, tensor = 0, ns = 0;
-      for (size_t m = 0; m < set.metrics.size(); ++m) {
-        const double value = set.metrics[m].weight * result.rows[i].values[m];
-        if (set.metrics[m].counted == cupti::Counted::kScalarFlops) scalar += value;
-        if (set.metrics[m].counted == cupti::Counted::kTensorFlops) tensor += value;
-        if (set.metrics[m].counted == cupti::Counted::kNanoseconds) ns += value;
-      }
+      const std::vector<double>& values = result.rows[i].values;
+      const double scalar = total(set, values, cupti::Counted::kScalarFlops);
+      const double tensor = total(set, values, cupti::Counted::kTensorFlops);
+      const double ns = total(set, values, cupti::Counted::kNanoseconds);
       const bool is_scalar = set.name == "scalar";
       const double expected = is_scalar ? works[i].scalar_flops : works[i].tensor_flops;
       const double counted = is_scalar ? scalar : tensor;
       // Products of bf16 run as wgmma or as mma.sync, so one of the two sets has them.
       const bool may_be_elsewhere = !is_scalar && counted == 0 && expected > 0;
       if (expected >= 0 && !may_be_elsewhere && counted != expected) *exact = false;
-      say({{"work", works[i].name},
-           {"set", set.name},
-           {"expected", expected},
-           {"counted", counted},
-           {"nanoseconds", ns}});
+      if (expected < 0) {
+        answer(5, "are scalar instructions inside cuBLAS counted",
+               {{"work", works[i].name}, {"counted", counted}});
+        continue;
+      }
+      answer(2, "a range around known work: is the count exact",
+             {{"work", works[i].name},
+              {"set", set.name},
+              {"expected", expected},
+              {"counted", counted},
+              {"elsewhere", may_be_elsewhere},
+              {"nanoseconds", ns}});
     }
     return true;
   } catch (const cupti::Refused& refused) {
-    say({{"refused", refused.what()}, {"set", set.name}});
+    answer(4, "does a set start after kernels have run",
+           {{"set", set.name}, {"starts", false}, {"refused", refused.what()}});
     return false;
   }
 }
@@ -156,16 +146,17 @@ int main(int argc, char** argv) {
   }
   uint32_t version = 0;
   api->cuptiGetVersion(&version);
-  say({{"question", "which CUPTI"}, {"path", api->path}, {"version", version}});
   const auto cuda_driver = cupti::make_driver();
   std::string chip;
   try {
     chip = cupti::RangeCounter(*api, *cuda_driver).chip();
   } catch (const cupti::Refused& refused) {
-    say({{"refused", refused.what()}});
+    answer(1, "which CUPTI is mapped, and does its range profiler begin",
+           {{"path", api->path}, {"version", version}, {"refused", refused.what()}});
     return 3;
   }
-  say({{"question", "which chip, after kernels ran"}, {"chip", chip}});
+  answer(1, "which CUPTI is mapped, and does its range profiler begin",
+         {{"path", api->path}, {"version", version}, {"chip", chip}});
 
   const Library driver("libcuda.so.1");
   int device = 0, major = 0, minor = 0;
@@ -201,28 +192,6 @@ int main(int argc, char** argv) {
   const auto sets = cupti::metric_sets(chip);
   for (const cupti::MetricSet& set : sets) counted = count(*api, set, works, &exact) && counted;
 
-  const auto loop = [&] {
-    for (int i = 0; i < 50; ++i) torch::mm_out(out, a, b);
-  };
-  milliseconds(loop);
-  const double plain = milliseconds(loop);
-  try {
-    cupti::RangeCounter counter(*api, *cuda_driver);
-    counter.start(sets.front());
-    const double watched = milliseconds([&] {
-      for (int i = 0; i < 50; ++i) {
-        counter.push("gemm");
-        torch::mm_out(out, a, b);
-        counter.pop();
-      }
-    });
-    counter.end_pass();
-    say({{"question", "slowdown of one range each product, first set"},
-         {"ratio", watched / plain}});
-  } catch (const cupti::Refused& refused) {
-    say({{"refused", refused.what()}});
-    counted = false;
-  }
   if (!counted) return 3;
   return exact ? 0 : 1;
 }

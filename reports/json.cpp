@@ -295,6 +295,9 @@ Json utilization(const analysis::Utilization& u) {
           {"mfu", maybe(u.mfu)},
           {"hfu", maybe(u.hfu)},
           {"cause", u.cause},
+          {"executed_hfu", maybe(u.executed_hfu)},
+          {"executed_ratio", maybe(u.executed_ratio)},
+          {"executed_cause", u.executed_cause},
           {"roofline", std::move(roofline)},
           {"roofline_cause", u.roofline_cause}};
 }

@@ -409,6 +409,11 @@ void Text::flops() {
     add(e.device_seconds > 0, "kernels " + format_seconds(e.device_seconds));
     add(e.dram_bytes > 0,
         format_bytes(std::llround(e.dram_bytes)) + " read from and written to the device's memory");
+    if (u.executed_hfu) counted += fmt::format("; {:.1f} % of the peak", 100 * *u.executed_hfu);
+    if (u.executed_ratio) {
+      counted += fmt::format("; tensor cores {:.3f}x the formulas: {}", *u.executed_ratio,
+                             clean(u.executed_cause));
+    }
     wrapped("Executed, by hardware counters: ", counted, kWidth - 32, 2);
   }
   kernels();

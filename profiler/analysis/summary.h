@@ -274,6 +274,11 @@ struct Utilization {
   std::optional<double> mfu;               // model FLOPs (without recomputation) of the peak
   std::optional<double> hfu;               // all counted FLOPs of the peak
   std::string cause;                       // what the peak is of, or why there is none; never empty
+  // Of a step whose tensor cores were counted: executed FLOPs of the peak, and over the formulas';
+  // the cause says where they differ most, and why that may be.
+  std::optional<double> executed_hfu;
+  std::optional<double> executed_ratio;
+  std::string executed_cause;
   std::vector<RooflinePoint> roofline;     // most time first; empty: roofline_cause says why
   std::string roofline_cause;              // what the points are, or why there are none; never empty
 };

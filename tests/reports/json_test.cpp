@@ -114,6 +114,11 @@ TEST(JsonOfACard, HasTheAllocatorTheCountersAndTheRoofline) {
   }
   EXPECT_EQ(work, tensor);
   EXPECT_EQ(out["utilization"]["device"], "H100-SXM5-80GB");
+  // The synthetic card executes an eighth more than the formulas say, in every product.
+  const json& use = out["utilization"];
+  EXPECT_DOUBLE_EQ(use["executed_ratio"], 1.125);
+  EXPECT_DOUBLE_EQ(use["executed_hfu"].get<double>(), 1.125 * use["hfu"].get<double>());
+  EXPECT_THAT(use["executed_cause"].get<std::string>(), testing::HasSubstr("pad their tiles"));
   // Kernels, most time first; a step without any shows those of the last that has.
   double tensor_of_kernels = 0;
   ASSERT_GE(out["kernels"].size(), 2u);
@@ -131,6 +136,7 @@ TEST(JsonOfACard, HasTheAllocatorTheCountersAndTheRoofline) {
   const json other = json::parse(render_json(analysis::build_summary(run, {.step = 0})));
   EXPECT_TRUE(other["utilization"]["roofline"].empty());
   EXPECT_EQ(other["kernels"][0]["step"], 3);
+  EXPECT_TRUE(other["utilization"]["executed_hfu"].is_null());
   EXPECT_EQ(other["utilization"]["roofline_cause"],
             "not applicable because step 0 did not count the bytes that operators move: a step "
             "counts one set of counters; --step has 1, 3");

@@ -152,6 +152,8 @@ TEST(TextReport, SaysWhatTheCachingAllocatorHas) {
   EXPECT_THAT(lines(render_text(s)), testing::Contains(row));
   EXPECT_THAT(render_text(s),
               HasSubstr("Executed, by hardware counters: tensor cores 403 MFLOP, kernels "));
+  EXPECT_THAT(render_text(s, {.full = true}),
+              HasSubstr("1.125x"));
   EXPECT_THAT(render_text(s), HasSubstr("Roofline: executed FLOPs over the bytes of the device's "));
 }
 

@@ -86,7 +86,7 @@ CREATE TABLE work(
   flops REAL NOT NULL, torch_flops REAL NOT NULL, elementwise_flops REAL NOT NULL,
   nanoseconds INTEGER NOT NULL,
   PRIMARY KEY(step, phase)) WITHOUT ROWID;
-CREATE TABLE kernel(                -- of steps that named them; the newest table of version 3
+CREATE TABLE kernel(                -- of steps that named them; since version 4
   step INTEGER NOT NULL, position INTEGER NOT NULL,
   phase TEXT NOT NULL, module INTEGER NOT NULL, operator INTEGER NOT NULL,
   name INTEGER NOT NULL,

@@ -324,7 +324,8 @@ void Text::blocks() {
   for (size_t i = 0; i < shown; ++i) {
     const auto& b = device_->peak_blocks[i];
     const std::string name = !b.name.empty() ? b.name : b.module + " " + b.op;
-    line(cut(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""), 46 - source_width / 2) +
+    line(cut(clean(name) + (b.count > 1 ? fmt::format(" x {}", b.count) : ""),
+             46 - source_width / 2) +
          fit(format_bytes(b.bytes), 14, true) + "  " +
          cut(fmt::format("{} {} {}", title(b.role), clean(b.dtype), clean(b.shape)),
              38 - (source_width + 1) / 2) +
@@ -458,9 +459,8 @@ void Text::kernels() {
   }
   std::vector<std::pair<std::string, std::pair<double, uint32_t>>> rows(by_name.begin(),
                                                                         by_name.end());
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
-    return a.second.first > b.second.first;
-  });
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const auto& a, const auto& b) { return a.second.first > b.second.first; });
   if (rows.empty()) return;
   const size_t shown = std::min(rows.size(), at_most(kKernels, 1));
   line(fmt::format("Kernels of step {}, by name; {} in all{}:", s_.kernels_step,

@@ -193,7 +193,8 @@ class CounterSource final : public Source {
       counter_->start(sets_[set_]);
       open_ = true;
       if (options_.per_kernel) {
-        launches_.emplace(*api_, +[] { return depth.id; });
+        launches_.emplace(
+            *api_, +[] { return depth.id; });
         const std::string why = launches_->start();
         if (names_reason_.empty()) names_reason_ = why;
       }

@@ -23,8 +23,7 @@ namespace cupti {
 struct Api;
 class Driver;
 // The same with a CUPTI and a driver of the caller's: for tests. Both must outlive the source.
-std::unique_ptr<Source> make_counter_source(CounterOptions options, const Api& api,
-                                            Driver& driver);
+std::unique_ptr<Source> make_counter_source(CounterOptions options, const Api& api, Driver& driver);
 }  // namespace cupti
 
 }  // namespace tally::hooks

@@ -58,11 +58,20 @@ void CountedSums::add(const std::vector<Metric>& metrics, const std::vector<doub
   for (size_t i = 0; i < metrics.size() && i < values.size(); ++i) {
     const double value = metrics[i].weight * values[i];
     switch (metrics[i].counted) {
-      case Counted::kTensorFlops: of[0] += value; break;
-      case Counted::kScalarFlops: of[1] += value; break;
-      case Counted::kNanoseconds: of[kTime] += value; break;
-      case Counted::kDramBytes: of[3] += value; break;
-      case Counted::kInstructions: break;
+      case Counted::kTensorFlops:
+        of[0] += value;
+        break;
+      case Counted::kScalarFlops:
+        of[1] += value;
+        break;
+      case Counted::kNanoseconds:
+        of[kTime] += value;
+        break;
+      case Counted::kDramBytes:
+        of[3] += value;
+        break;
+      case Counted::kInstructions:
+        break;
     }
   }
 }

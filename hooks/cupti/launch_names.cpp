@@ -10,15 +10,14 @@ namespace tally::hooks::cupti {
 namespace {
 
 // Every way of the runtime to launch ends in one of these of the driver.
-constexpr CUpti_CallbackId kLaunches[] = {
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel_ptsz,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx_ptsz,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel_ptsz,
-    CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,
-    CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz};
+constexpr CUpti_CallbackId kLaunches[] = {CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,
+                                          CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel_ptsz,
+                                          CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,
+                                          CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx_ptsz,
+                                          CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel,
+                                          CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel_ptsz,
+                                          CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,
+                                          CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz};
 
 }  // namespace
 
@@ -59,7 +58,7 @@ void CUPTIAPI LaunchNames::on_call(void* self, CUpti_CallbackDomain, CUpti_Callb
                         id == CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz;
   auto* names = static_cast<LaunchNames*>(self);
   try {
-    Launch launch{is_graph          ? "(a CUDA graph)"
+    Launch launch{is_graph           ? "(a CUDA graph)"
                   : call->symbolName ? call->symbolName
                                      : "",
                   names->current_op_()};

@@ -50,8 +50,8 @@ std::string_view remedy(CUptiResult code) {
 
 std::string explain(CUptiResult code, std::string_view call, std::string_view words,
                     std::string_view what) {
-  std::string sentence = fmt::format("CUPTI refuses {}: {} said {} ({})", what, call, words,
-                                     static_cast<int>(code));
+  std::string sentence =
+      fmt::format("CUPTI refuses {}: {} said {} ({})", what, call, words, static_cast<int>(code));
   if (const std::string_view advice = remedy(code); !advice.empty())
     sentence += fmt::format(". {}", advice);
   return sentence;

@@ -261,9 +261,11 @@ std::vector<std::string> unreadable_nodes() {
   const std::lock_guard lock(all.mutex);
   std::vector<std::string> sentences;
   if (all.packed > 0) {
-    sentences.push_back(fmt::format(
-        "Saved-tensor hooks (such as save_on_cpu) packed {} tensors that autograd saved: what they made of them is a "
-        "held output, on the device where it lies, and no activation.", all.packed));
+    sentences.push_back(
+        fmt::format("Saved-tensor hooks (such as save_on_cpu) packed {} tensors that autograd "
+                    "saved: what they made of them is a "
+                    "held output, on the device where it lies, and no activation.",
+                    all.packed));
   }
   for (const auto& [reason, nodes] : all.reasons) {
     sentences.push_back(fmt::format("{} node(s) of the backward graph could not be read: {}.", nodes, reason));

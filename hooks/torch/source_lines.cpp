@@ -21,10 +21,10 @@ using torch::CapturedTraceback;
 
 // The frames are private; an explicit instantiation may name them.
 using Frames = std::vector<CapturedTraceback::PyFrame>;
-Frames CapturedTraceback::* frames_member();
-template <Frames CapturedTraceback::* Member>
+Frames CapturedTraceback::*frames_member();
+template <Frames CapturedTraceback::*Member>
 struct FramesAccess {
-  friend Frames CapturedTraceback::* frames_member() { return Member; }
+  friend Frames CapturedTraceback::*frames_member() { return Member; }
 };
 template struct FramesAccess<&CapturedTraceback::frames_>;
 
@@ -78,9 +78,9 @@ class Lines {
     const std::string file = python().text_attribute(frame.code, "co_filename");
     const int line = python().line_of(frame.code, frame.lasti);
     const std::lock_guard lock(mutex_);
-    const StringId text =
-        is_own(file) ? context.strings.intern(fmt::format("{}:{}", shortened(file), line))
-                     : StringId{};
+    const StringId text = is_own(file)
+                              ? context.strings.intern(fmt::format("{}:{}", shortened(file), line))
+                              : StringId{};
     if (known_.size() < kMost && known_.emplace(key, text).second) {
       python().increment(frame.code);  // the address is its name: it must not be another's
     }
@@ -147,7 +147,8 @@ StringId find_line(Context& context, Remembered& thread) noexcept {
   thread.asking = true;
   StringId line;
   try {
-    const auto traceback = CapturedTraceback::gather(/*python=*/true, /*script=*/false, /*cpp=*/false);
+    const auto traceback =
+        CapturedTraceback::gather(/*python=*/true, /*script=*/false, /*cpp=*/false);
     line = lines().find(context, (*traceback).*frames_member());
   } catch (...) {  // no memory for it, or an interpreter that ends: the block has no line
   }
@@ -176,7 +177,9 @@ void watch_source_lines(int64_t bytes) noexcept {
   from_bytes.store(bytes > 0 && python().is_there() ? bytes : 0);
 }
 
-void pass_over_folders(std::vector<std::string> folders) { lines().set_folders(std::move(folders)); }
+void pass_over_folders(std::vector<std::string> folders) {
+  lines().set_folders(std::move(folders));
+}
 
 void tell_source_line(Context& context, int64_t bytes) noexcept {
   if (is_wanted(bytes)) tell_line_of_next(context);

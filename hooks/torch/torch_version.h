@@ -40,11 +40,11 @@ struct SavedVariablesAccess {
 struct AnyFunction : torch::autograd::Function<AnyFunction> {};
 using AnyCppNode = torch::autograd::CppNode<AnyFunction>;
 using SavedVariables = std::vector<torch::autograd::SavedVariable>;
-SavedVariables torch::autograd::AutogradContext::* context_variables_member();
+SavedVariables torch::autograd::AutogradContext::*context_variables_member();
 
-template <SavedVariables torch::autograd::AutogradContext::* Member>
+template <SavedVariables torch::autograd::AutogradContext::*Member>
 struct ContextVariablesAccess {
-  friend SavedVariables torch::autograd::AutogradContext::* context_variables_member() {
+  friend SavedVariables torch::autograd::AutogradContext::*context_variables_member() {
     return Member;
   }
 };

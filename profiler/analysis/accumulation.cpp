@@ -79,7 +79,8 @@ std::string holders(const MarkSummary& mark) {
 std::string_view keeper(const MarkSummary& mark) {
   const int64_t graph = role(mark, Role::kActivation) + role(mark, Role::kRecomputedActivation);
   const int64_t outputs = role(mark, Role::kHeldOutput);
-  return graph > outputs ? "what autograd held in its micro-step: a graph that is kept (a loss that is stored with it, "
+  return graph > outputs ? "what autograd held in its micro-step: a graph that is kept (a loss "
+                           "that is stored with it, "
                            "retain_graph=True), or stored outputs that the next operator saved"
                          : "outputs that the program stores, such as a list of losses or logits";
 }
@@ -142,11 +143,13 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
                                   format_bytes(gradients), format_bytes(trainable));
     verdict.bytes = doubled;
   } else if (static_cast<double>(buckets) > notable && 2 * buckets > gradients && gradients > 0) {
-    verdict.verdict = fmt::format("holds gradients twice: {} in .grad and {} in buckets for communication",
-                                  format_bytes(gradients), format_bytes(buckets));
+    verdict.verdict =
+        fmt::format("holds gradients twice: {} in .grad and {} in buckets for communication",
+                    format_bytes(gradients), format_bytes(buckets));
     verdict.bytes = buckets;
-    verdict.remedies.push_back({"DistributedDataParallel(gradient_as_bucket_view=True): .grad is a view of the bucket",
-                                buckets, ""});
+    verdict.remedies.push_back(
+        {"DistributedDataParallel(gradient_as_bucket_view=True): .grad is a view of the bucket",
+         buckets, ""});
   } else if (static_cast<double>(early_state) > notable) {
     verdict.verdict = fmt::format("holds optimizer state early: {} of it was made before the last backward pass",
                                   format_bytes(early_state));
@@ -159,9 +162,12 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     verdict.evidence.push_back(
         2 * larger > highest - most
             ? fmt::format("its micro-batch is larger: autograd holds {} for it, {} for the first",
-                          format_bytes(steps[where].edge->saved_bytes), format_bytes(first.edge->saved_bytes))
-            : fmt::format("its micro-batch is not larger: autograd holds {} for it, {} for the first",
-                          format_bytes(steps[where].edge->saved_bytes), format_bytes(first.edge->saved_bytes)));
+                          format_bytes(steps[where].edge->saved_bytes),
+                          format_bytes(first.edge->saved_bytes))
+            : fmt::format(
+                  "its micro-batch is not larger: autograd holds {} for it, {} for the first",
+                  format_bytes(steps[where].edge->saved_bytes),
+                  format_bytes(first.edge->saved_bytes)));
     verdict.evidence.push_back(fmt::format("alive at the edge of micro-step {}: {}", where, holders(*steps[where].edge)));
   } else {
     verdict.tone = Tone::kGood;

@@ -66,7 +66,8 @@ double flops_in(const StepSummary& step, Phase phase, const std::string& unit) {
 // A checkpoint of Python ran forward: the functions that torch.utils.checkpoint is made of.
 bool wraps_something(const StepSummary& step) {
   return std::any_of(step.operators.begin(), step.operators.end(), [](const OperatorRow& row) {
-    return row.phase != Phase::kRecompute && (row.op == "CheckpointFunction" || row.op == "_NoopSaveInputs");
+    return row.phase != Phase::kRecompute &&
+           (row.op == "CheckpointFunction" || row.op == "_NoopSaveInputs");
   });
 }
 
@@ -139,19 +140,25 @@ class Judge {
       for (const RegionRow& region : step_.regions) {
         if (region.micro_step != peak.micro_step) continue;
         const bool covered = !region.module.empty() && covers(region.module, peak.module);
-        if (covered || !of || (region.peak_bytes > of->peak_bytes && !covers(of->module, peak.module))) of = &region;
+        if (covered || !of ||
+            (region.peak_bytes > of->peak_bytes && !covers(of->module, peak.module)))
+          of = &region;
       }
-      return "one region's recomputation" + (of && !of->module.empty() ? " (" + of->module + ")" : "");
+      return "one region's recomputation" +
+             (of && !of->module.empty() ? " (" + of->module + ")" : "");
     }
     double forward_end = 0, backward_begin = 0;
     for (const UnitRow& unit : step_.units) {
       if (unit.micro_step != peak.micro_step || !is_repeated(unit.unit)) continue;
       forward_end = std::max(forward_end, unit.forward_end);
       if (unit.backward_begin <= 0) continue;
-      backward_begin = backward_begin > 0 ? std::min(backward_begin, unit.backward_begin) : unit.backward_begin;
+      backward_begin =
+          backward_begin > 0 ? std::min(backward_begin, unit.backward_begin) : unit.backward_begin;
     }
-    if (forward_end > 0 && peak.seconds >= forward_end && (backward_begin <= 0 || peak.seconds <= backward_begin)) {
-      return "the logits and the loss, after the last block" + (peak.module.empty() ? "" : " (" + peak.module + ")");
+    if (forward_end > 0 && peak.seconds >= forward_end &&
+        (backward_begin <= 0 || peak.seconds <= backward_begin)) {
+      return "the logits and the loss, after the last block" +
+             (peak.module.empty() ? "" : " (" + peak.module + ")");
     }
     return "the " + peak_place();
   }
@@ -199,7 +206,8 @@ class Judge {
       if (g.module.empty()) continue;
       // Of all regions that ran it: a checkpoint inside a checkpoint runs it once for each.
       const double once = flops_in(step_, Phase::kForward, g.module);
-      if (once > 0 && flops_in(step_, Phase::kRecompute, g.module) > kTwice * once) twice.push_back(called(g));
+      if (once > 0 && flops_in(step_, Phase::kRecompute, g.module) > kTwice * once)
+        twice.push_back(called(g));
     }
     const Prediction without = counterfactual_.without_regions(modules);
     const int64_t gain = without.peak_bytes - device_.peak.bytes;
@@ -207,9 +215,9 @@ class Judge {
                              ? static_cast<double>(gain) / static_cast<double>(without.peak_bytes) : 0;
     const double cost = model_flops() > 0 ? flops / model_flops() : 0;
     verdict_.bytes = gain;
-    const std::string effect =
-        fmt::format("the peak is {} instead of {} for {} more FLOPs", format_bytes(device_.peak.bytes),
-                    format_bytes(without.peak_bytes), percent(flops, model_flops()));
+    const std::string effect = fmt::format(
+        "the peak is {} instead of {} for {} more FLOPs", format_bytes(device_.peak.bytes),
+        format_bytes(without.peak_bytes), percent(flops, model_flops()));
     verdict_.tone = Tone::kBad;
     if (!twice.empty()) {
       verdict_.verdict = fmt::format("recomputes twice: the forward pass of {} ran again more than once a backward "
@@ -219,11 +227,13 @@ class Judge {
                                      "smaller than what it makes again ({})",
                                      names(larger), format_bytes(kept), format_bytes(avoided));
     } else if (share < kSamePeak) {
-      verdict_.verdict = fmt::format("does nothing for the peak: it is {}; {} of recomputation bought nothing",
-                                     peak_is(), percent(flops, model_flops()));
+      verdict_.verdict =
+          fmt::format("does nothing for the peak: it is {}; {} of recomputation bought nothing",
+                      peak_is(), percent(flops, model_flops()));
     } else if (share < cost * kPays) {
       verdict_.verdict = fmt::format(
-          "pays little: {}; each percent of FLOPs takes less than a third of a percent off the peak, which is now {}",
+          "pays little: {}; each percent of FLOPs takes less than a third of a percent off the "
+          "peak, which is now {}",
           effect, peak_is());
     } else {
       verdict_.tone = Tone::kGood;

@@ -18,7 +18,11 @@ void fill_kernels(const recording::Run& run, Summary* summary) {
   summary->kernels_step = of->index;
   for (const tally::KernelRow& k : of->kernels) {
     summary->kernels.push_back(
-        {k.phase, run.text(k.module), run.text(k.op), run.text(k.kernel), k.calls,
+        {k.phase,
+         run.text(k.module),
+         run.text(k.op),
+         run.text(k.kernel),
+         k.calls,
          {k.tensor_flops, k.scalar_flops, k.device_ns * kNano, k.dram_bytes}});
   }
   std::stable_sort(summary->kernels.begin(), summary->kernels.end(),

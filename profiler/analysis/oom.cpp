@@ -125,8 +125,10 @@ class PostMortem {
     const int64_t by_rule = edges == 0 ? role(mark_.roles, Role::kActivation) : 0;
     std::string text = fmt::format("{} of the step had begun their backward pass", count_of(edges, "micro-step"));
     if (by_rule > 0) {
-      text += fmt::format("; {} of activations are what the rules of the operators say autograd keeps, before a "
-                          "backward pass proves it", format_bytes(by_rule));
+      text += fmt::format(
+          "; {} of activations are what the rules of the operators say autograd keeps, before a "
+          "backward pass proves it",
+          format_bytes(by_rule));
     }
     if (edges == 0 && unproved > 0) {
       text += fmt::format("; {} are made by this forward pass, and nothing proves yet who holds them",
@@ -189,7 +191,8 @@ class PostMortem {
     int64_t bytes = 0;
     for (const BlockRow& block : failure_.device->peak_blocks) {
       if (block.dtype != "float32") continue;
-      if (std::find(roles.begin(), roles.end(), block.role) != roles.end()) bytes += block.bytes * block.count;
+      if (std::find(roles.begin(), roles.end(), block.role) != roles.end())
+        bytes += block.bytes * block.count;
     }
     return bytes;
   }
@@ -205,37 +208,48 @@ class PostMortem {
   void add_remedies() {
     const bool on_cpu = failure_.device->device == "cpu";
     const int64_t held = role(mark_.roles, Role::kHeldOutput);
-    add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or .detach()): " +
-            most_of(Role::kHeldOutput), held, "");
+    add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or "
+        ".detach()): " +
+            most_of(Role::kHeldOutput),
+        held, "");
     const int64_t gradients = role(mark_.roles, Role::kGradient);
     const int64_t state = role(mark_.roles, Role::kOptimizerState);
     const int64_t state32 = wide({Role::kOptimizerState});
-    add("an optimizer with 8-bit state, by formula", state32 * 3 / 4, "another numeric format of the state");
-    const int64_t halved = wide({Role::kParameter, Role::kBuffer, Role::kGradient, Role::kOptimizerState,
-                                 Role::kInput, Role::kActivation, Role::kRecomputedActivation, Role::kHeldOutput,
-                                 Role::kTemporaryForward, Role::kTemporaryBackward, Role::kTemporaryOptimizer,
-                                 Role::kUnattributed}) / 2;
-    add("the model in bfloat16, by formula: half of all that is float32", halved, "another numeric format of all");
+    add("an optimizer with 8-bit state, by formula", state32 * 3 / 4,
+        "another numeric format of the state");
+    const int64_t halved =
+        wide({Role::kParameter, Role::kBuffer, Role::kGradient, Role::kOptimizerState, Role::kInput,
+              Role::kActivation, Role::kRecomputedActivation, Role::kHeldOutput,
+              Role::kTemporaryForward, Role::kTemporaryBackward, Role::kTemporaryOptimizer,
+              Role::kUnattributed}) /
+        2;
+    add("the model in bfloat16, by formula: half of all that is float32", halved,
+        "another numeric format of all");
     const auto ranks = [](int64_t bytes) {
-      return fmt::format("2 ranks give {} back, 8 give {}", format_bytes(bytes / 2), format_bytes(bytes - bytes / 8));
+      return fmt::format("2 ranks give {} back, 8 give {}", format_bytes(bytes / 2),
+                         format_bytes(bytes - bytes / 8));
     };
-    add("ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state; " + ranks(state), state / 2,
-        "more processes");
+    add("ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state; " + ranks(state),
+        state / 2, "more processes");
     const int64_t sharded = state + gradients + role(mark_.roles, Role::kParameter);
-    add("FSDP (ZeRO-3), by formula: each of n ranks holds 1/n of parameters, gradients and state; " + ranks(sharded),
+    add("FSDP (ZeRO-3), by formula: each of n ranks holds 1/n of parameters, gradients and "
+        "state; " +
+            ranks(sharded),
         sharded / 2, "more processes, gathers");
     if (mark_.phase == Phase::kOptimizer) {
       const int64_t temporaries = role(mark_.roles, Role::kTemporaryOptimizer);
-      add("an optimizer with fused=True: its update makes nothing beside the state", temporaries, "");
-      add("an optimizer with foreach=False: temporaries of one parameter at a time", temporaries - largest_temporary(),
-          "more and smaller kernels");
+      add("an optimizer with fused=True: its update makes nothing beside the state", temporaries,
+          "");
+      add("an optimizer with foreach=False: temporaries of one parameter at a time",
+          temporaries - largest_temporary(), "more and smaller kernels");
     }
     // At the first forward pass of a step nothing needs them any more.
     if (mark_.phase == Phase::kForward && begun_ == 0) {
       add("zero_grad(set_to_none=True) before the forward pass", gradients, "");
     }
     if (!on_cpu) {
-      add("offload what autograd saves (torch.autograd.graph.save_on_cpu): all but what the operator in hand uses",
+      add("offload what autograd saves (torch.autograd.graph.save_on_cpu): all but what the "
+          "operator in hand uses",
           saved_elsewhere(), "copies to the host and back");
     }
     if (!reference_device_) return;

@@ -18,7 +18,8 @@ namespace {
 
 size_t at(Role role) { return static_cast<size_t>(role); }
 
-// "+4.0 KiB activations"; what is less, such as what a backward pass has given back, is said as such.
+// "+4.0 KiB activations"; what is less, such as what a backward pass has given back, is said as
+// such.
 std::string beyond(int64_t bytes, std::string_view what) {
   return bytes < 0 ? fmt::format("{} less of {}", format_bytes(-bytes), what)
                    : fmt::format("+{} {}", format_bytes(bytes), what);
@@ -425,7 +426,8 @@ TheoryRow Theory::peak_row() {
       rest += differences[i].first;
       continue;
     }
-    row.cause += (i ? ", " : "") + beyond(differences[i].first, kRoleWords[differences[i].second].title);
+    row.cause +=
+        (i ? ", " : "") + beyond(differences[i].first, kRoleWords[differences[i].second].title);
   }
   if (rest != 0) row.cause += ", " + beyond(rest, "others");
   return row;

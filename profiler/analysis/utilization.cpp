@@ -124,8 +124,8 @@ std::string why_executed_differs(const StepSummary& step) {
     work.formula += row.flops;
     if (row.executed) work.executed += row.executed->tensor_flops;
   }
-  const auto most = std::max_element(
-      by_operator.begin(), by_operator.end(), [](const auto& a, const auto& b) {
+  const auto most =
+      std::max_element(by_operator.begin(), by_operator.end(), [](const auto& a, const auto& b) {
         return std::abs(a.second.executed - a.second.formula) <
                std::abs(b.second.executed - b.second.formula);
       });

@@ -60,8 +60,10 @@ Options apply_environment(Options options) {
     } else if (name == "TORCHTALLY_ENABLED") {
       options.enabled = parse_switch(value, name);
     } else if (name != "TORCHTALLY_TORCH" && name != "TORCHTALLY_PYTHON") {  // of set-up and `run`
-      throw Error("{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
-                  "_BUDGET, _BUDGET_ACTION, _SOURCE_LINES, _COUNTERS and _ENABLED)", name);
+      throw Error(
+          "{} is no setting of TorchTally (there are TORCHTALLY_RECORDING, _REPORT, _DETAIL, "
+          "_BUDGET, _BUDGET_ACTION, _SOURCE_LINES, _COUNTERS and _ENABLED)",
+          name);
     }
   }
   if (options.enabled && options.recording.empty()) {

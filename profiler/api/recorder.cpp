@@ -34,10 +34,9 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
   if (!options_.enabled) return;
   check_torch_version();
   hooks::prepare(Session::context());
-  SourceOptions source_options{
-      .source_lines_bytes = options_.source_lines_bytes,
-      .counters = options_.counters || options_.counters_per_kernel,
-      .counters_per_kernel = options_.counters_per_kernel};
+  SourceOptions source_options{.source_lines_bytes = options_.source_lines_bytes,
+                               .counters = options_.counters || options_.counters_per_kernel,
+                               .counters_per_kernel = options_.counters_per_kernel};
   if (options_.budget_stops) source_options.stop_at_bytes = options_.budget_bytes;
   // What operators should save is asked for in the first steps, which nobody tells the sources of.
   if (steps == Steps::kInferred) source_options.theory_steps = 0;

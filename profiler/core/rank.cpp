@@ -39,8 +39,8 @@ Rank rank_of_environment(const std::function<const char*(const char*)>& variable
 std::string with_rank(const std::string& path, const Rank& rank) {
   if (path.empty() || rank.world_size < 2) return path;
   const std::filesystem::path whole(path);
-  return whole.parent_path() / (whole.stem().string() + ".rank" + std::to_string(rank.rank) +
-                                whole.extension().string());
+  return whole.parent_path() /
+         (whole.stem().string() + ".rank" + std::to_string(rank.rank) + whole.extension().string());
 }
 
 }  // namespace tally

@@ -28,7 +28,7 @@ inline constexpr uint32_t kHeld = 1 << 8;          // alive at an edge, and auto
 inline constexpr uint32_t kReadAsData = 1 << 9;    // read before the forward pass began
 inline constexpr uint32_t kBornNoGrad = 1 << 10;   // made while autograd did not record
 inline constexpr uint32_t kAdopted = 1 << 11;      // alive before the session
-inline constexpr uint32_t kInferred = 1 << 12;     // the role follows from a rule, not from an object
+inline constexpr uint32_t kInferred = 1 << 12;  // the role follows from a rule, not from an object
 inline constexpr uint32_t kSavedInStep = 1 << 13;  // autograd held it at an edge of this step
 // Strong as well: scratch memory that a library holds; a buffer that goes over the network.
 inline constexpr uint32_t kWorkspace = 1 << 14;
@@ -48,8 +48,8 @@ struct Block {
   uint32_t evidence = 0;
   Phase born_phase = Phase::kOther;
   uint8_t device = 0;
-  uint16_t thread = 0;        // that made it
-  uint16_t data_reader = 0;   // that read it in a data phase (kReadAsData)
+  uint16_t thread = 0;       // that made it
+  uint16_t data_reader = 0;  // that read it in a data phase (kReadAsData)
   bool alive = false;
   bool carried = false;       // was alive before this step began
   bool is_leaf = false;       // autograd accumulated into it, in a pass of the program's own

@@ -35,10 +35,18 @@ void Ledger::on_kernel(const Event& event) {
   row.calls += static_cast<uint32_t>(event.c);
   const double value = std::bit_cast<double>(event.b);
   switch (static_cast<CountedQuantity>(event.flags)) {
-    case CountedQuantity::kTensorFlops: row.tensor_flops += value; break;
-    case CountedQuantity::kScalarFlops: row.scalar_flops += value; break;
-    case CountedQuantity::kNanoseconds: row.device_ns += value; break;
-    case CountedQuantity::kDramBytes: row.dram_bytes += value; break;
+    case CountedQuantity::kTensorFlops:
+      row.tensor_flops += value;
+      break;
+    case CountedQuantity::kScalarFlops:
+      row.scalar_flops += value;
+      break;
+    case CountedQuantity::kNanoseconds:
+      row.device_ns += value;
+      break;
+    case CountedQuantity::kDramBytes:
+      row.dram_bytes += value;
+      break;
   }
 }
 

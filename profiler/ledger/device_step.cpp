@@ -120,7 +120,8 @@ DeviceBooks DeviceStep::finish(bool detailed, const TensorTable& tensors) {
   books.backward_temporary_peak = highest(Role::kTemporaryBackward);
   books.optimizer_temporary_peak = highest(Role::kTemporaryOptimizer);
   if (detailed) {
-    using Key = std::tuple<int64_t, Role, bool, Phase, StringId, StringId, StringId, StringId, TensorId>;
+    using Key =
+        std::tuple<int64_t, Role, bool, Phase, StringId, StringId, StringId, StringId, TensorId>;
     std::map<Key, BlockRow> rows;
     for (const AtPeak& at : at_peak_) {
       const Block& block = at.block;

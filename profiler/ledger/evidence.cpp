@@ -62,8 +62,7 @@ void Ledger::carry_over(Block& block) {
   const Role role = role_of(block, true);
   constexpr uint32_t kLasting = evidence::kParameter | evidence::kBuffer | evidence::kState |
                                 evidence::kGradient | evidence::kAdopted | evidence::kInferred |
-                                evidence::kWorkspace | evidence::kCommunication |
-                                evidence::kInput;
+                                evidence::kWorkspace | evidence::kCommunication | evidence::kInput;
   uint32_t next = block.evidence & kLasting;
   switch (role) {
     case Role::kParameter:
@@ -143,7 +142,8 @@ void Ledger::on_read(const Event& event) {
     block->evidence |= evidence::kReadAsData;
     block->data_reader = event.thread;
   } else if (state.phase == Phase::kForward &&
-             (block->carried || (block->born_phase == Phase::kData && block->born < state.forward_began))) {
+             (block->carried ||
+              (block->born_phase == Phase::kData && block->born < state.forward_began))) {
     block->evidence |= evidence::kInput;
   }
 }

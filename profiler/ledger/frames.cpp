@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What runs on each thread: its operators, nodes and scopes, the phase they mean, and whose they are.
+// What runs on each thread: its operators, nodes and scopes, the phase they mean, and whose they
+// are.
 #include <algorithm>
 #include <utility>
 
@@ -60,8 +61,9 @@ Phase Ledger::phase_outside_backward(const ThreadState& state, const Event& even
   }
   if (!(event.flags & kGradMode)) {
     // After a backward pass, a leaf that is written is being updated, and so is one that is read
-    // unless a forward pass goes on (a custom function, a checkpoint of the next micro-step). Before
-    // one, work on anything that wants a gradient is a forward pass. Else its reads decide (on_read).
+    // unless a forward pass goes on (a custom function, a checkpoint of the next micro-step).
+    // Before one, work on anything that wants a gradient is a forward pass. Else its reads decide
+    // (on_read).
     const bool reads_leaf = (event.flags & kReadsLeaf) && state.phase != Phase::kForward;
     if (state.backward_since_update && ((event.flags & kWritesLeaf) || reads_leaf)) {
       return Phase::kOptimizer;
@@ -198,9 +200,12 @@ StringId Ledger::module_of(const ThreadState& state) const {
   auto* self = const_cast<Ledger*>(this);  // interns a name, changes nothing else
   switch (state.phase) {
     case Phase::kForward:
-    case Phase::kRecompute: return self->after(state.last_module);
-    case Phase::kBackward: return state.last_node_module;
-    default: return {};
+    case Phase::kRecompute:
+      return self->after(state.last_module);
+    case Phase::kBackward:
+      return state.last_node_module;
+    default:
+      return {};
   }
 }
 

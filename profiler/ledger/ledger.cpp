@@ -53,7 +53,8 @@ void Ledger::apply(const Event& event) {
       }
       return;
     }
-    case EventKind::kReused: return on_reused(event);
+    case EventKind::kReused:
+      return on_reused(event);
     case EventKind::kForward:
       thread(event).pending_forward.push_back(ForwardIndex::key(event.b, event.a));
       micro_step_tokens_ = std::max(micro_step_tokens_, static_cast<double>(event.id));
@@ -87,8 +88,8 @@ void Ledger::apply(const Event& event) {
     }
     case EventKind::kGradient: return on_gradient(event);
     case EventKind::kExpectedSave:
-      *expected_saves_.insert(event.a).first = {static_cast<int64_t>(event.c), device_of_storage(event),
-                                                event.sequence};
+      *expected_saves_.insert(event.a).first = {static_cast<int64_t>(event.c),
+                                                device_of_storage(event), event.sequence};
       has_expected_saves_ = true;
       return;
     case EventKind::kParameter: return on_parameter(event);
@@ -142,7 +143,8 @@ void Ledger::apply(const Event& event) {
     case EventKind::kOutOfMemory: return on_device_event(event);
     case EventKind::kRange: return on_range(event);
     case EventKind::kCounted: return on_counted(event);
-    case EventKind::kKernel: return on_kernel(event);
+    case EventKind::kKernel:
+      return on_kernel(event);
     case EventKind::kWorkspace:
       if (Block* block = blocks_.find(event.a)) block->evidence |= evidence::kWorkspace;
       return;
@@ -251,7 +253,8 @@ void Ledger::on_free(const Event& event) {
         of.step.memory_event(of.live_bytes, of.allocator_bytes(event.allocator_bytes),
                              where(state, of), event.sequence, of.caching_book());
     // What an unwinding program lets go of was no temporary: nobody knows who held it.
-    of.step.settle(*block, block->born < failed_at_ ? role_so_far(*block) : role_of(*block, false), death);
+    of.step.settle(*block, block->born < failed_at_ ? role_so_far(*block) : role_of(*block, false),
+                   death);
   }
   blocks_.remove(*block);
 }

@@ -130,8 +130,8 @@ class Ledger {
   uint16_t step_thread_ = 0;
   uint16_t micro_steps_ = 0;       // backward passes begun, nested ones apart
   uint16_t micro_step_ = 0;        // the one that work belongs to now
-  uint64_t failed_at_ = 0;         // sequence number of an allocation that failed; 0: none since the
-                                   // last edge
+  uint64_t failed_at_ = 0;  // sequence number of an allocation that failed; 0: none since the
+                            // last edge
   OperatorTable operators_;
   Regions regions_{strings_, blocks_};
   struct CountedRange {

@@ -18,8 +18,8 @@ struct Edge;
 struct Frame;
 struct ThreadState;
 
-// A block that waits for a backward pass without being a saved variable: what a selective checkpoint
-// keeps, or ctx->saved_data of a node.
+// A block that waits for a backward pass without being a saved variable: what a selective
+// checkpoint keeps, or ctx->saved_data of a node.
 struct Beside {
   uint64_t pointer = 0;
   uint64_t born = 0;  // sequence number of its allocation: the address may be of another by now

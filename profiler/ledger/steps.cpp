@@ -60,8 +60,8 @@ void Ledger::on_step_end(const Event& event) {
   if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
   add_mark(Mark::kEnd, event);
   blocks_.for_each([this](Block& block) {
-    devices_[block.device]->step.settle(block, failed_at_ ? role_so_far(block) : role_of(block, true),
-                                        Timeline::kForever);
+    devices_[block.device]->step.settle(
+        block, failed_at_ ? role_so_far(block) : role_of(block, true), Timeline::kForever);
   });
   StepBooks books;
   books.index = step_index_;
@@ -116,7 +116,8 @@ Role Ledger::role_so_far(const Block& block) {
   const Role role = role_of(block, true);
   if (role != Role::kUnattributed || block.carried) return role;
   const Storage* expected = expected_saves_.find(block.pointer);
-  return expected && expected->seen > block.born ? Role::kActivation : role;  // else of one that is gone
+  return expected && expected->seen > block.born ? Role::kActivation
+                                                 : role;  // else of one that is gone
 }
 
 // The open step as a failed allocation finds it: what lives now, in the role that is proved so far.

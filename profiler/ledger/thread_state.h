@@ -26,7 +26,7 @@ struct Frame {
   double flops = 0;
   double torch_flops = 0;
   double elementwise = 0;
-  uint64_t allocations = 0;              // of its thread, when it began
+  uint64_t allocations = 0;  // of its thread, when it began
 };
 
 // A backward pass that this thread is entering: what the walk over its graph found.
@@ -48,12 +48,14 @@ struct Edge {
 struct ThreadState {
   Phase phase = Phase::kOther;
   uint64_t step = ~uint64_t{0};      // the step whose events it saw last
-  uint64_t forward_began = 0;        // sequence number where its forward phase began; 0: not in this step
-  // Pointers of blocks that it made in forward and data phases since the last edge that judged them.
+  uint64_t forward_began = 0;  // sequence number where its forward phase began; 0: not in this step
+  // Pointers of blocks that it made in forward and data phases since the last edge that judged
+  // them.
   std::vector<uint64_t> born_since_edge;
   bool backward_since_update = false;  // a backward pass ended after the last optimizer phase
   std::vector<Frame> frames;
-  // What was counted last of a recomputation's operator that is open; a row without a name: nothing.
+  // What was counted last of a recomputation's operator that is open; a row without a name:
+  // nothing.
   struct Counted {
     OperatorRow row;
     bool of_frame = false;  // of the innermost frame, which adds it to its row when it ends
@@ -86,7 +88,8 @@ struct ThreadState {
   bool calls_module_in_node() const {
     for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
       if (frame->kind == EventKind::kNodeEnter) return false;
-      if (frame->kind == EventKind::kScopeEnter && (frame->flags & event_flags::kForwardPass)) return true;
+      if (frame->kind == EventKind::kScopeEnter && (frame->flags & event_flags::kForwardPass))
+        return true;
     }
     return false;
   }

@@ -244,7 +244,8 @@ TALLY_PLUGIN void torchtally_reused() noexcept {
   event.kind = EventKind::kReused;
   context->log.push(event);
 }
-// A checkpoint keeps a storage (a c10::StorageImpl) for the backward pass, out of the graph's reach.
+// A checkpoint keeps a storage (a c10::StorageImpl) for the backward pass, out of the graph's
+// reach.
 TALLY_PLUGIN void torchtally_keep(uint64_t storage) noexcept {
   tally::Context* context = tally::hooks::recording();
   if (!context || !storage) return;

@@ -241,15 +241,15 @@ void Loading::load_kernels() {
   if (db_.integer("SELECT count(*) FROM sqlite_master WHERE type='table' AND name='kernel'") == 0) {
     return;  // written before there was such a table
   }
-  each("SELECT step, phase, module, operator, name, calls, device_ns, tensor_flops, scalar_flops, "
-       "dram_bytes FROM kernel ORDER BY step, position",
-       [&](const Statement& s) {
-         step_at(s.integer(0))
-             ->books.kernels.push_back({word(phase_of(s.text(1)), s, 1), string_id(s, 2),
-                                        string_id(s, 3), string_id(s, 4),
-                                        static_cast<uint32_t>(s.integer(5)), s.real(6), s.real(7),
-                                        s.real(8), s.real(9)});
-       });
+  each(
+      "SELECT step, phase, module, operator, name, calls, device_ns, tensor_flops, scalar_flops, "
+      "dram_bytes FROM kernel ORDER BY step, position",
+      [&](const Statement& s) {
+        step_at(s.integer(0))
+            ->books.kernels.push_back(
+                {word(phase_of(s.text(1)), s, 1), string_id(s, 2), string_id(s, 3), string_id(s, 4),
+                 static_cast<uint32_t>(s.integer(5)), s.real(6), s.real(7), s.real(8), s.real(9)});
+      });
 }
 
 void Loading::load_regions() {
@@ -340,48 +340,49 @@ void Loading::load_marks() {
   const bool has_caching = run_.schema >= 3;
   Statement caching(db_, has_caching ? "SELECT * FROM mark_caching ORDER BY mark" : "SELECT 0");
   bool more_caching = has_caching && caching.step();
-  each(
-      std::string("SELECT mark, step, device, name, micro_step, time_ns, bytes, allocator_bytes, ") +
-          "saved_bytes, "
-      "saved_parameter_bytes, saved_number_bytes, expected_saved_bytes, phase, module, operator, " +
-          std::string(run_.schema >= 3 ? "wanted_bytes, limit_bytes" : "0, 0") +
-          std::string(run_.schema >= 4 ? ", source" : ", 0") +
-          " FROM mark ORDER BY mark",
-      [&](const Statement& s) {
-        MarkBook mark;
-        mark.mark = word(mark_of(s.text(3)), s, 3);
-        mark.micro_step = static_cast<uint16_t>(s.integer(4));
-        mark.time_ns = s.integer(5);
-        mark.bytes = s.integer(6);
-        mark.allocator_bytes = s.integer(7);
-        mark.saved_bytes = s.integer(8);
-        mark.saved_parameter_bytes = s.integer(9);
-        mark.saved_number_bytes = s.integer(10);
-        mark.expected_saved_bytes = s.is_null(11) ? -1 : s.integer(11);
-        mark.phase = word(phase_of(s.text(12)), s, 12);
-        mark.module = string_id(s, 13);
-        mark.op = string_id(s, 14);
-        mark.wanted_bytes = s.integer(15);
-        mark.limit_bytes = s.integer(16);
-        mark.source = string_id(s, 17);
-        const bool full = step_at(s.integer(1))->full;
-        for (; more && role.integer(0) == s.integer(0); more = role.step()) {
-          const int64_t index = role.integer(1);
-          if (index < 0 || index >= static_cast<int64_t>(kRoleCount)) {
-            throw Error("it holds the unknown role {}", index);
-          }
-          mark.roles[static_cast<size_t>(index)] = role.integer(2);
-          if (!full || role.is_null(3)) continue;
-          const auto cells = decode_cells(blob(role.integer(3)), static_cast<Role>(index));
-          check_names(cells);
-          mark.cells.insert(mark.cells.end(), cells.begin(), cells.end());
-        }
-        if (has_caching) {
-          while (more_caching && caching.integer(0) < s.integer(0)) more_caching = caching.step();
-          if (more_caching && caching.integer(0) == s.integer(0)) mark.caching = caching_book(caching);
-        }
-        device_at(s.integer(1), s.integer(2))->marks.push_back(std::move(mark));
-      });
+  each(std::string(
+           "SELECT mark, step, device, name, micro_step, time_ns, bytes, allocator_bytes, ") +
+           "saved_bytes, "
+           "saved_parameter_bytes, saved_number_bytes, expected_saved_bytes, phase, module, "
+           "operator, " +
+           std::string(run_.schema >= 3 ? "wanted_bytes, limit_bytes" : "0, 0") +
+           std::string(run_.schema >= 4 ? ", source" : ", 0") + " FROM mark ORDER BY mark",
+       [&](const Statement& s) {
+         MarkBook mark;
+         mark.mark = word(mark_of(s.text(3)), s, 3);
+         mark.micro_step = static_cast<uint16_t>(s.integer(4));
+         mark.time_ns = s.integer(5);
+         mark.bytes = s.integer(6);
+         mark.allocator_bytes = s.integer(7);
+         mark.saved_bytes = s.integer(8);
+         mark.saved_parameter_bytes = s.integer(9);
+         mark.saved_number_bytes = s.integer(10);
+         mark.expected_saved_bytes = s.is_null(11) ? -1 : s.integer(11);
+         mark.phase = word(phase_of(s.text(12)), s, 12);
+         mark.module = string_id(s, 13);
+         mark.op = string_id(s, 14);
+         mark.wanted_bytes = s.integer(15);
+         mark.limit_bytes = s.integer(16);
+         mark.source = string_id(s, 17);
+         const bool full = step_at(s.integer(1))->full;
+         for (; more && role.integer(0) == s.integer(0); more = role.step()) {
+           const int64_t index = role.integer(1);
+           if (index < 0 || index >= static_cast<int64_t>(kRoleCount)) {
+             throw Error("it holds the unknown role {}", index);
+           }
+           mark.roles[static_cast<size_t>(index)] = role.integer(2);
+           if (!full || role.is_null(3)) continue;
+           const auto cells = decode_cells(blob(role.integer(3)), static_cast<Role>(index));
+           check_names(cells);
+           mark.cells.insert(mark.cells.end(), cells.begin(), cells.end());
+         }
+         if (has_caching) {
+           while (more_caching && caching.integer(0) < s.integer(0)) more_caching = caching.step();
+           if (more_caching && caching.integer(0) == s.integer(0))
+             mark.caching = caching_book(caching);
+         }
+         device_at(s.integer(1), s.integer(2))->marks.push_back(std::move(mark));
+       });
   if (more) throw Error("it holds books of a mark that is missing");
 }
 

@@ -104,9 +104,9 @@ class Writer::Impl {
         insert_kernel_(*database_, "INSERT INTO kernel VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
         insert_region_(*database_, "INSERT INTO region VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
         insert_unit_(*database_, "INSERT INTO unit VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
-        insert_mark_(
-            *database_,
-            "INSERT INTO mark VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"),
+        insert_mark_(*database_,
+                     "INSERT INTO mark "
+                     "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"),
         insert_mark_caching_(*database_,
                              "INSERT INTO mark_caching VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)"),
         insert_mark_role_(*database_, "INSERT INTO mark_role VALUES(?1,?2,?3,?4)"),
@@ -169,8 +169,8 @@ class Writer::Impl {
   std::unique_ptr<Database> database_;
   BlobStore blobs_;
   Statement insert_string_, insert_step_, insert_step_device_, insert_phase_, insert_work_,
-      insert_kernel_, insert_region_, insert_unit_,
-      insert_mark_, insert_mark_caching_, insert_mark_role_, update_run_;
+      insert_kernel_, insert_region_, insert_unit_, insert_mark_, insert_mark_caching_,
+      insert_mark_role_, update_run_;
   uint32_t strings_written_ = 0;
   int64_t next_mark_ = 1;
   std::optional<std::vector<std::string>> notes_written_;
@@ -233,8 +233,8 @@ void Writer::Impl::remove_step(uint64_t step) {
     Statement(*database_, std::string("DELETE FROM ") + table + " WHERE mark IN (SELECT mark FROM mark WHERE step=?1)")
         .run(step);
   }
-  for (const char* table : {"mark", "step", "step_device", "phase", "work", "kernel", "region",
-                            "unit"}) {
+  for (const char* table :
+       {"mark", "step", "step_device", "phase", "work", "kernel", "region", "unit"}) {
     Statement(*database_, std::string("DELETE FROM ") + table + " WHERE step=?1").run(step);
   }
 }

@@ -17,7 +17,8 @@ Sources make_sources(const SourceOptions& options) {
   Sources sources;
   auto objects = hooks::ObjectSource::make();
   sources.objects = objects.get();
-  sources.all.push_back(hooks::make_cpu_allocator_source({options.stop_at_bytes, options.source_lines_bytes}));
+  sources.all.push_back(
+      hooks::make_cpu_allocator_source({options.stop_at_bytes, options.source_lines_bytes}));
 #ifdef TORCHTALLY_HAS_CUDA
   sources.all.push_back(hooks::make_cuda_allocator_source());
 #endif

@@ -110,23 +110,29 @@ TEST(Accumulation, WhatIsCarriedOverIsNamed) {
   EXPECT_THAT(verdict.verdict, StartsWith("carries over 1.0 MiB from micro-step to micro-step"));
   EXPECT_EQ(verdict.bytes, 2 << 20);
   EXPECT_THAT(verdict.evidence, testing::Contains("alive after the last backward pass: held outputs of head 2.0 MiB"));
-  EXPECT_THAT(verdict.evidence, testing::Contains(StartsWith("most of it is outputs that the program stores")));
+  EXPECT_THAT(verdict.evidence,
+              testing::Contains(StartsWith("most of it is outputs that the program stores")));
 }
 
 TEST(Accumulation, AKeptGraphIsToldFromStoredOutputs) {
   Steps steps;
   steps.mark(Mark::kBackwardEnd, 2).roles[static_cast<size_t>(Role::kActivation)] = 2 << 20;
-  EXPECT_THAT(steps.verdict().evidence, testing::Contains(StartsWith("most of it is what autograd held in its micro-step: a graph that is kept")));
+  EXPECT_THAT(steps.verdict().evidence,
+              testing::Contains(StartsWith(
+                  "most of it is what autograd held in its micro-step: a graph that is kept")));
 }
 
 TEST(Accumulation, BucketsThatAreNoViewsHoldGradientsTwice) {
   Steps steps;
-  for (MarkSummary& mark : steps.device().marks) mark.roles[static_cast<size_t>(Role::kCommunication)] = kParameters;
+  for (MarkSummary& mark : steps.device().marks)
+    mark.roles[static_cast<size_t>(Role::kCommunication)] = kParameters;
   const Verdict verdict = steps.verdict();
-  EXPECT_EQ(verdict.verdict, "holds gradients twice: 1.0 MiB in .grad and 1.0 MiB in buckets for communication");
+  EXPECT_EQ(verdict.verdict,
+            "holds gradients twice: 1.0 MiB in .grad and 1.0 MiB in buckets for communication");
   ASSERT_FALSE(verdict.remedies.empty());
   EXPECT_EQ(verdict.remedies[0].bytes, kParameters);
-  for (MarkSummary& mark : steps.device().marks) mark.roles[static_cast<size_t>(Role::kCommunication)] = 1 << 10;
+  for (MarkSummary& mark : steps.device().marks)
+    mark.roles[static_cast<size_t>(Role::kCommunication)] = 1 << 10;
   EXPECT_THAT(steps.verdict().verdict, StartsWith("works"));  // a loss that is reduced for the log
 }
 
@@ -150,11 +156,14 @@ TEST(Accumulation, AMicroStepThatPeaksHigherThanTheoryGrows) {
   const Verdict verdict = steps.verdict();
   EXPECT_EQ(verdict.verdict, "grows: micro-step 2 peaks at 9.0 MiB, one micro-batch and the gradients explain 6.0 MiB");
   EXPECT_EQ(verdict.bytes, 3 << 20);
-  EXPECT_THAT(verdict.evidence, testing::Contains(StartsWith("its micro-batch is not larger: autograd holds 0 B")));
+  EXPECT_THAT(verdict.evidence,
+              testing::Contains(StartsWith("its micro-batch is not larger: autograd holds 0 B")));
   steps.mark(Mark::kForwardEdge, 2).saved_bytes = 7 << 20;
   steps.mark(Mark::kForwardEdge, 0).saved_bytes = 4 << 20;
-  EXPECT_THAT(steps.verdict().evidence,
-              testing::Contains("its micro-batch is larger: autograd holds 7.0 MiB for it, 4.0 MiB for the first"));
+  EXPECT_THAT(
+      steps.verdict().evidence,
+      testing::Contains(
+          "its micro-batch is larger: autograd holds 7.0 MiB for it, 4.0 MiB for the first"));
 }
 
 TEST(Accumulation, GradientsThatWaitThroughTheFirstForwardPass) {

@@ -139,7 +139,8 @@ TEST(Checkpointing, WhereThereIsNoneItSaysWhatItWouldGive) {
 TEST(Checkpointing, WhereThePeakIsElsewhereNothingIsPromised) {
   Model model(100, 5000);
   const Verdict verdict = model.verdict();
-  EXPECT_THAT(verdict.verdict, StartsWith("not used, and would not lower the peak: it is the optimizer step"));
+  EXPECT_THAT(verdict.verdict,
+              StartsWith("not used, and would not lower the peak: it is the optimizer step"));
   EXPECT_TRUE(verdict.remedies.empty());
 }
 
@@ -171,7 +172,9 @@ TEST(Checkpointing, DoesNothingWhenThePeakIsElsewhere) {
   for (int i = 0; i < kBlocks; ++i) model.region(block(i), kOutput, 1000);
   const Verdict verdict = model.verdict();
   EXPECT_EQ(verdict.tone, Tone::kBad);
-  EXPECT_THAT(verdict.verdict, StartsWith("does nothing for the peak: it is the optimizer step; 33.3 % of recomputation"));
+  EXPECT_THAT(
+      verdict.verdict,
+      StartsWith("does nothing for the peak: it is the optimizer step; 33.3 % of recomputation"));
   ASSERT_EQ(verdict.remedies.size(), 1u);
   EXPECT_EQ(verdict.remedies[0].text, "drop the checkpoint of h.0, h.1, h.2: the peak stays");
   EXPECT_EQ(verdict.remedies[0].cost, "-33.3 % FLOPs");
@@ -202,7 +205,8 @@ TEST(Checkpointing, ACheckpointInsideAnotherRecomputesTwice) {
 TEST(Checkpointing, SaysWhatThePeakIsNow) {
   Model logits;
   for (int i = kBlocks - 1; i >= 0; --i) logits.region(block(i), kOutput, 1000);
-  EXPECT_THAT(logits.verdict().verdict, HasSubstr("; it is now the logits and the loss, after the last block"));
+  EXPECT_THAT(logits.verdict().verdict,
+              HasSubstr("; it is now the logits and the loss, after the last block"));
 
   Model update(100, 1500);
   for (int i = kBlocks - 1; i >= 0; --i) update.region(block(i), kOutput, 1000);

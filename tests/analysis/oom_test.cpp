@@ -43,7 +43,8 @@ Summary failing() {
   before.peak = mark_at(Mark::kPeak, Phase::kBackward);
   put(before.peak, Role::kParameter, 10 * kMiB);
   put(before.peak, Role::kActivation, 40 * kMiB);
-  before.marks = {mark_at(Mark::kForwardEdge, Phase::kForward), mark_at(Mark::kBackwardEnd, Phase::kBackward),
+  before.marks = {mark_at(Mark::kForwardEdge, Phase::kForward),
+                  mark_at(Mark::kBackwardEnd, Phase::kBackward),
                   mark_at(Mark::kEnd, Phase::kOther)};
   TimelinePoint point;
   point.phase = Phase::kBackward;
@@ -66,8 +67,9 @@ Summary failing() {
   put(oom, Role::kHeldOutput, 16 * kMiB, "head");
   put(oom, Role::kGradient, 5 * kMiB, "h.0");
   put(oom, Role::kUnattributed, 9 * kMiB, "h.2");
-  device.peak_blocks = {block(Role::kOptimizerState, 16, "float32"), block(Role::kOptimizerState, 4, "uint8"),
-                        block(Role::kHeldOutput, 16, "bfloat16"), block(Role::kParameter, 10, "float32")};
+  device.peak_blocks = {
+      block(Role::kOptimizerState, 16, "float32"), block(Role::kOptimizerState, 4, "uint8"),
+      block(Role::kHeldOutput, 16, "bfloat16"), block(Role::kParameter, 10, "float32")};
   device.marks = {oom};
   device.peak = oom;
   bad.devices.push_back(device);
@@ -93,9 +95,12 @@ TEST(Oom, SaysWhatWasAskedWhereAndWhatWasAlive) {
   EXPECT_EQ(verdict.verdict, "an allocation of 8.0 MiB failed in step 1, forward of h.3.mlp (aten::addmm): 60.0 MiB "
                              "of 64.0 MiB were alive on cpu");
   EXPECT_EQ(verdict.bytes, 8 * kMiB);
-  EXPECT_THAT(verdict.evidence, Contains("alive: optimizer state 20.0 MiB, held outputs 16.0 MiB, parameters 10.0 MiB, "
-                                         "unattributed 9.0 MiB, gradients 5.0 MiB"));
-  EXPECT_THAT(verdict.evidence, Contains(HasSubstr("9.0 MiB are made by this forward pass, and nothing proves yet")));
+  EXPECT_THAT(
+      verdict.evidence,
+      Contains("alive: optimizer state 20.0 MiB, held outputs 16.0 MiB, parameters 10.0 MiB, "
+               "unattributed 9.0 MiB, gradients 5.0 MiB"));
+  EXPECT_THAT(verdict.evidence,
+              Contains(HasSubstr("9.0 MiB are made by this forward pass, and nothing proves yet")));
   EXPECT_THAT(verdict.evidence, Contains("the step before peaked at 50.0 MiB; 10.0 MiB more were alive here, and "
                                          "8.0 MiB asked for"));
 }
@@ -108,13 +113,14 @@ TEST(Oom, RemediesCarryTheirBytesTheMostFirst) {
   EXPECT_EQ(remedy(verdict, "an optimizer with 8-bit state")->bytes, 12 * kMiB);
   EXPECT_EQ(remedy(verdict, "the model in bfloat16")->bytes, 13 * kMiB);
   EXPECT_EQ(remedy(verdict, "ZeRO-1")->bytes, 10 * kMiB);
-  EXPECT_THAT(remedy(verdict, "ZeRO-1")->text, HasSubstr("2 ranks give 10.0 MiB back, 8 give 17.5 MiB"));
+  EXPECT_THAT(remedy(verdict, "ZeRO-1")->text,
+              HasSubstr("2 ranks give 10.0 MiB back, 8 give 17.5 MiB"));
   EXPECT_EQ(remedy(verdict, "FSDP")->bytes, 35 * kMiB / 2);
   EXPECT_EQ(remedy(verdict, "micro-batches of 1/2")->bytes, 20 * kMiB);
   EXPECT_EQ(remedy(verdict, "zero_grad")->bytes, 5 * kMiB);
   EXPECT_EQ(remedy(verdict, "checkpoint"), nullptr);  // no repeated blocks
   EXPECT_EQ(remedy(verdict, "an optimizer with fused"), nullptr);  // the update is not what failed
-  EXPECT_EQ(remedy(verdict, "offload"), nullptr);  // it is in the host's memory
+  EXPECT_EQ(remedy(verdict, "offload"), nullptr);                  // it is in the host's memory
   for (size_t i = 1; i < verdict.remedies.size(); ++i) {
     EXPECT_GE(verdict.remedies[i - 1].bytes, verdict.remedies[i].bytes);
   }
@@ -154,7 +160,9 @@ TEST(Oom, OnADeviceWhatAutogradSavesCanBeOffloaded) {
   put(oom, Role::kActivation, 3 * kMiB, "h.3.mlp");  // it runs
   const Verdict verdict = oom_verdict(summary).value();
   EXPECT_EQ(remedy(verdict, "offload")->bytes, 8 * kMiB);
-  EXPECT_THAT(verdict.evidence, Contains(HasSubstr("11.0 MiB of activations are what the rules of the operators say")));
+  EXPECT_THAT(
+      verdict.evidence,
+      Contains(HasSubstr("11.0 MiB of activations are what the rules of the operators say")));
 }
 
 TEST(Oom, ACrossedBudgetIsToldAsOne) {

@@ -62,8 +62,10 @@ Counting count(const cupti::Api& api, cupti::Driver& driver, const cupti::Metric
                       {"nanoseconds", total(set, row.values, Counted::kNanoseconds)},
                       {"values", row.values}});
     }
-    out.finding = {{"set", set.name},          {"kernel_by_kernel", per_kernel},
-                   {"passes", result.passes},  {"dropped", result.dropped},
+    out.finding = {{"set", set.name},
+                   {"kernel_by_kernel", per_kernel},
+                   {"passes", result.passes},
+                   {"dropped", result.dropped},
                    {"ranges", rows}};
     if (!image_path.empty()) {
       std::ofstream file(image_path, std::ios::binary);
@@ -74,9 +76,8 @@ Counting count(const cupti::Api& api, cupti::Driver& driver, const cupti::Metric
       for (const auto& metric : set.metrics) out.finding["metrics"].push_back(metric.name);
     }
   } catch (const cupti::Refused& refused) {
-    out.finding = {{"set", set.name},
-                   {"kernel_by_kernel", per_kernel},
-                   {"refused", refused.what()}};
+    out.finding = {
+        {"set", set.name}, {"kernel_by_kernel", per_kernel}, {"refused", refused.what()}};
   }
   return out;
 }
@@ -251,8 +252,10 @@ int main(int argc, char** argv) {
   for (const auto& set : sets) {
     answer(10, "an image of counters, for tests without a GPU",
            {{"chip", chip},
-            {"counted", count(*api, *driver, set, false, [&] { products.run(); },
-                              image + "." + set.name + ".image").finding}});
+            {"counted", count(
+                            *api, *driver, set, false, [&] { products.run(); },
+                            image + "." + set.name + ".image")
+                            .finding}});
   }
   two_threads(*api, *driver, sets.front(), products);
   inside_a_graph(*api, *driver, sets.front(), products);

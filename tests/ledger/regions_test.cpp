@@ -60,10 +60,12 @@ TEST(Regions, WrappedNumbersAreNotAvoided) {
         number = script.alloc(8);  // the 2 of x / 2
       });
       script.node("DivBackward0", [&] {
-        script.walk([&] {
-          script.see(EventKind::kSaved, again);
-          script.see(EventKind::kSaved, number, event_flags::kNumber);
-        }, /*nested=*/true);
+        script.walk(
+            [&] {
+              script.see(EventKind::kSaved, again);
+              script.see(EventKind::kSaved, number, event_flags::kNumber);
+            },
+            /*nested=*/true);
       });
       script.end_backward(/*nested=*/true);
     });
@@ -107,7 +109,8 @@ TEST(Regions, ARecomputationThatStopsEarlyDidNotDoItsLastProduct) {
     script.op("aten::embedding", {}, [&] { input = script.alloc(10); });
     script.node("MulBackward0", [&] {
       script.edge({.saved = {input}});
-      script.op("aten::addmm", {.mode = kRecompute, .flops = 7}, [&] { script.free(script.alloc(100)); });
+      script.op("aten::addmm", {.mode = kRecompute, .flops = 7},
+                [&] { script.free(script.alloc(100)); });
       script.op("aten::linear", {.mode = kRecompute, .failed = true}, [&] {
         script.work_inside("aten::addmm", 30);
         script.work_inside("aten::addmm", 30, true);
@@ -135,7 +138,8 @@ TEST(Regions, AnOperatorThatFailsAfterItMadeItsResultDidItsWork) {
         script.free(script.alloc(100));  // the result; then it is saved, and the exception comes
         script.work_inside("aten::_attention", 30, true);
       });
-      script.op("aten::mm", {.mode = kRecompute, .flops = 4, .failed = true}, [&] { script.free(script.alloc(8)); });
+      script.op("aten::mm", {.mode = kRecompute, .flops = 4, .failed = true},
+                [&] { script.free(script.alloc(8)); });
     });
     script.end_backward();
   });
@@ -193,7 +197,8 @@ TEST(Regions, APartThatDoesNotRecordEndsNoRecomputation) {
   EXPECT_EQ(books.regions[0].avoided_bytes, 60);
 }
 
-// A reentrant checkpoint inside another: its forward pass does not record, and runs again all the same.
+// A reentrant checkpoint inside another: its forward pass does not record, and runs again all the
+// same.
 TEST(Regions, WhatAModuleDoesInsideANodeIsRecomputation) {
   EventScript script;
   const StepBooks books = script.step([&] {

@@ -353,7 +353,8 @@ TEST(Checkpoints, AnOperatorWhoseResultWasKeptDoesNoWork) {
   EventScript script;
   const StepBooks books = script.step([&] {
     script.backward({}, [&] {
-      script.op("aten::mm", {.mode = kRecompute, .flops = 8}, [&] { script.push(EventKind::kReused); });
+      script.op("aten::mm", {.mode = kRecompute, .flops = 8},
+                [&] { script.push(EventKind::kReused); });
       script.op("aten::linear", {.mode = kRecompute, .flops = 2}, [&] {
         script.work_inside("aten::addmm", 16);
         script.push(EventKind::kReused);

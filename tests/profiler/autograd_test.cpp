@@ -134,7 +134,8 @@ struct WithCapsule : autograd::Function<WithCapsule> {
     context->saved_data["z"] = c10::IValue::make_capsule(c10::make_intrusive<Anything>());
     return y * 2;
   }
-  static autograd::tensor_list backward(autograd::AutogradContext* context, autograd::tensor_list g) {
+  static autograd::tensor_list backward(autograd::AutogradContext* context,
+                                        autograd::tensor_list g) {
     return {g[0] * context->get_saved_variables()[0] * 2};
   }
 };
@@ -151,7 +152,8 @@ TEST(Autograd, AFunctionIsReadInFullWhateverElseItKeeps) {
   // Of each call the input, the result of exp, and the tensor beside them.
   EXPECT_EQ(edge.saved_bytes, 20 * 800);
   EXPECT_EQ(bytes_of(edge, Role::kActivation), 20 * 1200);
-  for (const std::string& note : run.end.notes) EXPECT_EQ(note.find("could not be read"), std::string::npos) << note;
+  for (const std::string& note : run.end.notes)
+    EXPECT_EQ(note.find("could not be read"), std::string::npos) << note;
   expect_nothing_unattributed(run);
 }
 

@@ -113,9 +113,8 @@ TEST(TextReport, EverySectionHasItsPlaceIn60Lines) {
   for (const char* section :
        {"Books of step", "Allocator, MiB", "Alive at the peak", "Largest of", "Largest blocks",
         "Measured against theory", "FLOPs: ", "Executed, by hardware counters: ",
-        "Kernels of step 1, by name; ", "Roofline: ",
-        "Peaks of 9 ranks", "Verdicts", "- oom: ", "- rank_imbalance: ",
-        "What this report does not know"}) {
+        "Kernels of step 1, by name; ", "Roofline: ", "Peaks of 9 ranks", "Verdicts",
+        "- oom: ", "- rank_imbalance: ", "What this report does not know"}) {
     EXPECT_THAT(text, HasSubstr(section));
   }
 
@@ -152,8 +151,7 @@ TEST(TextReport, SaysWhatTheCachingAllocatorHas) {
   EXPECT_THAT(lines(render_text(s)), testing::Contains(row));
   EXPECT_THAT(render_text(s),
               HasSubstr("Executed, by hardware counters: tensor cores 403 MFLOP, kernels "));
-  EXPECT_THAT(render_text(s, {.full = true}),
-              HasSubstr("1.125x"));
+  EXPECT_THAT(render_text(s, {.full = true}), HasSubstr("1.125x"));
   EXPECT_THAT(render_text(s), HasSubstr("Roofline: executed FLOPs over the bytes of the device's "));
 }
 

@@ -15,8 +15,8 @@ std::string describe_mark(const MarkBook& m, const StringTable& strings) {
       "op {} line {} roles {} wanted {} of {}\n",
       key(m.mark), m.micro_step, m.time_ns, m.bytes, m.allocator_bytes, m.saved_bytes,
       m.saved_parameter_bytes, m.saved_number_bytes, m.expected_saved_bytes, key(m.phase),
-      strings.text(m.module), strings.text(m.op), strings.text(m.source), m.roles,
-      m.wanted_bytes, m.limit_bytes);
+      strings.text(m.module), strings.text(m.op), strings.text(m.source), m.roles, m.wanted_bytes,
+      m.limit_bytes);
   if (m.caching) {
     const CachingBook& c = *m.caching;
     out += fmt::format("  caching {} {} {} {} {} {} {} {} {}\n", c.reserved_bytes,

@@ -112,8 +112,8 @@ TEST_F(Counters, EachOperatorHasWhatItExecuted) {
   EXPECT_EQ(sum(recorded, 0, &OperatorRow::device_ns), time);
   EXPECT_EQ(sum(recorded, 0, &OperatorRow::dram_bytes), traffic);
   EXPECT_EQ(sum(recorded, 0, &OperatorRow::scalar_flops), 0);
-  // No mma.sync ran: the second step has the scalar set, the third names kernels, the fourth has the
-  // first set again.
+  // No mma.sync ran: the second step has the scalar set, the third names kernels, the fourth has
+  // the first set again.
   EXPECT_GT(sum(recorded, 1, &OperatorRow::scalar_flops), 0);
   EXPECT_EQ(sum(recorded, 1, &OperatorRow::tensor_flops), 0);
   EXPECT_GT(sum(recorded, 3, &OperatorRow::tensor_flops), 0);
@@ -209,10 +209,10 @@ TEST_F(Counters, WhereThePlaceIsTakenItIsAskedForAgain) {
   EXPECT_EQ(FakeCupti::times("cuptiSubscribe_v2"), 2u);
   EXPECT_EQ(FakeCupti::times("cuptiUnsubscribe"), 0u);
   EXPECT_EQ(FakeCupti::times("cuptiActivityRegisterCallbacks"), 0u);
-  EXPECT_THAT(recorded.end.notes, testing::Contains(testing::AllOf(
-                                      testing::HasSubstr("Kernels have no names"),
-                                      testing::HasSubstr("use one at a time"),
-                                      testing::HasSubstr("'Kineto'"))));
+  EXPECT_THAT(recorded.end.notes,
+              testing::Contains(testing::AllOf(testing::HasSubstr("Kernels have no names"),
+                                               testing::HasSubstr("use one at a time"),
+                                               testing::HasSubstr("'Kineto'"))));
   // Those steps count instead.
   EXPECT_GT(sum(recorded, 3, &OperatorRow::tensor_flops), 0);
 }

@@ -217,9 +217,8 @@ inline hooks::cupti::Api FakeCupti::make_api() {
                                CUpti_CallbackId) -> CUptiResult {
     return called("cuptiEnableCallback");
   };
-  api.cuptiActivityRegisterCallbacks =
-      [](CUpti_BuffersCallbackRequestFunc wanted,
-         CUpti_BuffersCallbackCompleteFunc full) -> CUptiResult {
+  api.cuptiActivityRegisterCallbacks = [](CUpti_BuffersCallbackRequestFunc wanted,
+                                          CUpti_BuffersCallbackCompleteFunc full) -> CUptiResult {
     instance().buffer_wanted = wanted;
     instance().buffer_full = full;
     return called("cuptiActivityRegisterCallbacks");

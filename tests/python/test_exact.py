@@ -155,7 +155,9 @@ def test_books_are_exact(checked, model, dtype, checkpointing):
         pytest.skip("the same path as in fp32")
     result = checked(lambda: MODELS[model](model, dtype, checkpointing))
     result.check()
-    recomputed = [
-        step["flops"]["recompute"] for step in result.data["steps"]
-    ]
-    assert all(flops > 0 for flops in recomputed) if checkpointing else not any(recomputed)
+    recomputed = [step["flops"]["recompute"] for step in result.data["steps"]]
+    # Without reentrance a recomputation stops when the last tensor is saved: of this head, whose one
+    # operator is a product, before that has begun.
+    stops_before = model == "custom" and checkpointing == "non_reentrant"
+    wanted = checkpointing and not stops_before
+    assert all(flops > 0 for flops in recomputed) if wanted else not any(recomputed)

@@ -112,7 +112,7 @@ class Walk {
       const std::string_view what = error.what();
       // Of a C++ function whose saved_data holds something that has no hash, such as a capsule.
       if (std::strstr(typeid(*node).name(), "8autograd7CppNodeI") &&
-          what.find("unhashable IValue") != std::string_view::npos) {
+          what.find("unhashable ") != std::string_view::npos) {
         unhashable_.insert(typeid(*node).name());
         return push_context(node);
       }

@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "profiler/core/words.h"
+#include "profiler/recording/format.h"
 #include "tests/support/synthetic_run.h"
 #include "tests/support/temporary_folder.h"
 
@@ -278,8 +279,8 @@ TEST_F(Cli, BadFilesAreOneSentence) {
       {std::string(1 << 16, '\xff'), " is not a recording: no SQLite file"},
       {foreign, " is not a recording: a SQLite file of another program"},
       {newer,
-       " was written by a newer torchtally: schema version 99, this one reads up to 3; update "
-       "torchtally"},
+       " was written by a newer torchtally: schema version 99, this one reads up to " +
+           std::to_string(recording::kSchemaVersion) + "; update torchtally"},
       {whole.substr(0, whole.size() / 2), " is damaged: database disk image is malformed"},
       {whole.substr(0, 100), " is damaged: ", true},
       {corrupt, " is damaged: ", true},
@@ -430,7 +431,7 @@ TEST_F(Cli, AFullOutputIsAnError) {
 
 TEST_F(Cli, InfoOfTheProgramAndOfARecording) {
   const json program = json::parse(torchtally({"info", "--json"}).out);
-  EXPECT_EQ(program["torchtally"]["recording_schema"], 3);
+  EXPECT_EQ(program["torchtally"]["recording_schema"], recording::kSchemaVersion);
   EXPECT_THAT(program["torchtally"]["sqlite"].get<std::string>(), StartsWith("3."));
   for (const char* hooks : {"hooks_torch", "hooks_cuda", "hooks_cupti"}) {
     EXPECT_THAT(program["torchtally"][hooks].get<std::string>(),

@@ -36,6 +36,10 @@ def make(mode: str):
     return model, wrapped, torch.optim.AdamW(wrapped.parameters(), lr=0.01)
 
 
+def whole(parameters) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
+
+
 def local(tensors) -> list[torch.Tensor]:
     return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
 
@@ -53,7 +57,8 @@ def train(model, wrapped, optimizer) -> tuple[list[float], list[dict]]:
             "parameter": truth.size(local(model.parameters())),
             "gradient": truth.size(local(p.grad for p in model.parameters())),
             "optimizer_state": truth.size(local(truth.tensors_in(list(optimizer.state.values())))),
-            "whole": sum(p.numel() * p.element_size() for p in model.parameters()),
+            "whole": whole(model.parameters()),
+            "whole_of_last": whole(model[-1].parameters()),
         })
         optimizer.zero_grad()
     return losses, steps

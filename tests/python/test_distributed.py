@@ -73,6 +73,10 @@ def test_fsdp2(tmp_path, mode):
             truth, device = step["truth"], step["device"]
             assert truth["parameter"] < 0.6 * truth["whole"]  # half, and some padding
             gathered = {mark["name"]: mark["roles"]["communication"] for mark in device["marks"]}
-            # Whole parameters are there only between gathering and resharding.
-            assert gathered["forward_edge"] == (truth["whole"] if mode == "fsdp_keep" else 0)
+            # Whole parameters are there only between gathering and resharding; the last layer's may be
+            # there already for the backward pass.
+            if mode == "fsdp_keep":
+                assert gathered["forward_edge"] == truth["whole"]
+            else:
+                assert gathered["forward_edge"] in (0, truth["whole_of_last"])
             assert gathered["backward_end"] > 0 and gathered["end"] == 0

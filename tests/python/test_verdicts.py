@@ -165,7 +165,8 @@ def test_accumulation_works(tmp_path):
 
 def test_accumulation_with_checkpoints_works(tmp_path):
     p = trained(tmp_path, Net(each), accumulate)
-    torchtally.assert_verdicts(p, accumulation="works: ", checkpointing="pays: ")
+    # Beside three micro-batches the small blocks matter less.
+    torchtally.assert_verdicts(p, accumulation="works: ", checkpointing="pays little: ")
 
 
 def test_accumulation_with_stored_losses_works(tmp_path):

@@ -42,9 +42,10 @@ function TradeOffTable({ rows }: { rows: TradeOff[] }) {
   const ways = [...new Set(rows.map((row) => row.checkpointing))];
   const columns = rows.filter((row) => row.checkpointing === ways[0]);
   return (
-    <div class="scroll flat trade-off" tabIndex={0} role="region" aria-label="Other settings">
-      <table class="grid">
-        <caption>What the peak would be, by batch, accumulation and checkpointing</caption>
+    <article class="card open trade-off">
+      <p class="state">batch × accumulation × checkpointing</p>
+      <h3>What the peak would be</h3>
+      <table>
         <thead>
           <tr>
             <th scope="col">checkpointing</th>
@@ -75,7 +76,7 @@ function TradeOffTable({ rows }: { rows: TradeOff[] }) {
           })}
         </tbody>
       </table>
-    </div>
+    </article>
   );
 }
 
@@ -121,8 +122,8 @@ export function Verdicts() {
             </article>
           );
         })}
+        {tradeOff.length > 0 && <TradeOffTable rows={tradeOff} />}
       </div>
-      {tradeOff.length > 0 && <TradeOffTable rows={tradeOff} />}
     </Section>
   );
 }

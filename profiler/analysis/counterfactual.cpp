@@ -69,48 +69,38 @@ int64_t Counterfactual::highest(Change change) const {
   return peak;
 }
 
-std::vector<Counterfactual::Piece> Counterfactual::pieces_of(const Plan& plan) const {
+Prediction Counterfactual::with_checkpoints(const Plan& plan) const {
+  struct Piece {
+    double begin, end, backward;
+    int64_t hidden, again;
+  };
   std::vector<Piece> pieces;
+  Prediction out;
   for (const Segment& segment : plan) {
     const std::vector<Span>& last = *spans_of(units_[segment.last].name);
     for (size_t u = segment.first; u <= segment.last; ++u) {
       const std::vector<Span>& spans = *spans_of(units_[u].name);
+      out.extra_flops += units_[u].forward_flops;
       for (size_t m = 0; m < spans.size(); ++m) {
         // A unit inside a segment comes back when the segment's backward pass begins.
         const Span& of_segment = last[std::min(m, last.size() - 1)];
-        // The output of the last one is kept, and made a second time.
-        const int64_t kept = u == segment.last ? spans[m].output_bytes : 0;
+        const bool is_last = u == segment.last;
+        const int64_t kept = is_last ? spans[m].output_bytes : 0;
         pieces.push_back({spans[m].begin, of_segment.end, of_segment.backward,
-                          spans[m].activation_bytes - kept, kept});
+                          spans[m].activation_bytes - kept,
+                          // The output is made a second time.
+                          is_last ? spans[m].output_bytes : 0});
       }
     }
   }
-  return pieces;
-}
-
-namespace {
-
-template <typename Pieces>
-int64_t change_at(const Pieces& pieces, double seconds) {
-  int64_t change = 0;
-  for (const auto& piece : pieces) {
-    if (seconds >= piece.begin && seconds < piece.end) change -= piece.hidden;
-    if (seconds >= piece.end && seconds < piece.backward) change += piece.again;
-  }
-  return change;
-}
-
-}  // namespace
-
-Prediction Counterfactual::with_checkpoints(const Plan& plan) const {
-  Prediction out;
-  for (const Segment& segment : plan) {
-    for (size_t u = segment.first; u <= segment.last; ++u)
-      out.extra_flops += units_[u].forward_flops;
-  }
-  const std::vector<Piece> pieces = pieces_of(plan);
-  out.peak_bytes =
-      highest([&](const TimelinePoint& point) { return change_at(pieces, point.seconds); });
+  out.peak_bytes = highest([&](const TimelinePoint& point) {
+    int64_t change = 0;
+    for (const Piece& piece : pieces) {
+      if (point.seconds >= piece.begin && point.seconds < piece.end) change -= piece.hidden;
+      if (point.seconds >= piece.end && point.seconds < piece.backward) change += piece.again;
+    }
+    return change;
+  });
   return out;
 }
 
@@ -153,6 +143,10 @@ Plan Counterfactual::greedy() const {
 }
 
 Prediction Counterfactual::without_regions(const std::vector<std::string>& modules) const {
+  struct Piece {
+    double begin, end;
+    int64_t bytes;
+  };
   std::vector<Piece> pieces;
   Prediction out;
   for (const RegionRow& region : step_.regions) {
@@ -166,30 +160,32 @@ Prediction Counterfactual::without_regions(const std::vector<std::string>& modul
       begin = std::max(begin, row.forward_end);
       if (row.backward_begin > 0 && (end == 0 || row.backward_begin < end)) end = row.backward_begin;
     }
-    if (begin > 0 && end > begin) pieces.push_back({begin, end, end, -region.avoided_bytes, 0});
+    if (begin > 0 && end > begin) pieces.push_back({begin, end, region.avoided_bytes});
   }
-  out.peak_bytes =
-      highest([&](const TimelinePoint& point) { return change_at(pieces, point.seconds); });
+  out.peak_bytes = highest([&](const TimelinePoint& point) {
+    int64_t change = 0;
+    for (const Piece& piece : pieces) {
+      if (point.seconds >= piece.begin && point.seconds < piece.end) change += piece.bytes;
+    }
+    return change;
+  });
   return out;
 }
 
-int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) const {
-  const std::vector<Piece> pieces = pieces_of(plan);
+int64_t Counterfactual::with_micro_batch(double share) const {
   int64_t gradients = 0;
   for (const TimelinePoint& point : device_.timeline) {
     gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
   }
   return highest([&](const TimelinePoint& point) {
-    const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
-                               point.phase == Phase::kRecompute;
-    // Of a step with several micro-steps the first one alone has no gradients that wait.
-    if (!accumulated && of_micro_step && point.micro_step > 0) return -sum(point.roles);
-    double change = share * static_cast<double>(change_at(pieces, point.seconds));
+    double change = 0;
     for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
                             Role::kTemporaryForward, Role::kTemporaryBackward}) {
       change -= (1 - share) * static_cast<double>(point.roles[static_cast<size_t>(role)]);
     }
-    if (of_micro_step && accumulated) {
+    const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
+                               point.phase == Phase::kRecompute;
+    if (of_micro_step) {
       change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);
     }
     return static_cast<int64_t>(std::llround(change));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Judgements as cards: glyph, word, sentence, evidence.
-import type { Remedy, TradeOff, Verdict } from './data/layout';
+import type { Remedy, Verdict } from './data/layout';
 import { capital, clean, human, raw } from './format';
 import { Section, usePage } from './ui';
 
@@ -34,55 +34,9 @@ function Remedies({ remedies }: { remedies: Remedy[] }) {
   );
 }
 
-const cut = (row: TradeOff) =>
-  `${row.accumulated ? 'several of ' : ''}${row.parts === 1 ? 'the batch' : `1/${row.parts}`}`;
-
-/** Peaks of other settings, predicted from the step shown. */
-function TradeOffTable({ rows }: { rows: TradeOff[] }) {
-  const ways = [...new Set(rows.map((row) => row.checkpointing))];
-  const columns = rows.filter((row) => row.checkpointing === ways[0]);
-  return (
-    <article class="card open trade-off">
-      <p class="state">batch × accumulation × checkpointing</p>
-      <h3>What the peak would be</h3>
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">checkpointing</th>
-            {columns.map((row) => (
-              <th scope="col" class="num" key={cut(row)}>
-                {cut(row)}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {ways.map((way) => {
-            const cells = rows.filter((row) => row.checkpointing === way);
-            const extra = cells[0]?.extra_flops ?? 0;
-            return (
-              <tr key={way}>
-                <th scope="row">
-                  <bdi>{clean(way)}</bdi>
-                  {extra > 0 && ` (+${(100 * extra).toFixed(0)} % FLOPs)`}
-                </th>
-                {cells.map((row) => (
-                  <td class="num" key={cut(row)} title={raw(row.peak)}>
-                    {row.recorded ? <b>{human(row.peak)}</b> : human(row.peak)}
-                  </td>
-                ))}
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-    </article>
-  );
-}
-
 export function Verdicts() {
   const { run } = usePage();
-  const { verdicts, trade_off: tradeOff } = run.meta;
+  const { verdicts } = run.meta;
   const bad = verdicts.filter((verdict) => verdict.tone === 'bad').length;
   return (
     <Section
@@ -122,7 +76,6 @@ export function Verdicts() {
             </article>
           );
         })}
-        {tradeOff.length > 0 && <TradeOffTable rows={tradeOff} />}
       </div>
     </Section>
   );

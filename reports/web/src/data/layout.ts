@@ -74,15 +74,6 @@ export interface Verdict {
   bytes: number;
   remedies: Remedy[];
 }
-/** Another setting of the step shown, and the peak that it would have. */
-export interface TradeOff {
-  parts: number;
-  accumulated: boolean;
-  checkpointing: string;
-  peak: number;
-  extra_flops: number;
-  recorded: boolean;
-}
 export interface Device {
   id: string;
   name: string;
@@ -128,7 +119,6 @@ export interface Meta {
   theory: TheoryRow[];
   closed_form_of: string;
   verdicts: Verdict[];
-  trade_off: TradeOff[];
   dropped_events: number;
   unattributed_bytes: number;
   notes: string[];

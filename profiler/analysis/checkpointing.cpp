@@ -104,8 +104,9 @@ class Judge {
 
   std::optional<Verdict> judge() {
     verdict_.kind = "checkpointing";
-    const std::vector<std::string> never = without_backward(run_, step_);
-    if (!never.empty() && (!step_.regions.empty() || wraps_something(step_))) {
+    std::vector<std::string> never;
+    if (!step_.regions.empty() || wraps_something(step_)) never = without_backward(run_, step_);
+    if (!never.empty()) {
       verdict_.tone = Tone::kBad;
       verdict_.verdict = fmt::format(
           "never ran in backward: {} ran forward and has parameters to train, but no backward pass "

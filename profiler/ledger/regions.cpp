@@ -203,7 +203,7 @@ void Regions::go_on(OpenRegion& region) {
     Block* block = blocks_.find(pointer);
     if (!block || block->born < region.began || !(block->evidence & evidence::kRecomputed))
       continue;
-    block->evidence = static_cast<uint16_t>(block->evidence & ~evidence::kRecomputed);
+    block->evidence &= ~evidence::kRecomputed;
     region.row.avoided_bytes -= block->bytes;
     region.born.push_back(pointer);
   }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -21,24 +23,55 @@ bool covers(const std::string& unit, const std::string& module) {
   return own == unit || (own.size() > unit.size() && own[unit.size()] == '.' && own.starts_with(unit));
 }
 
+namespace {
+
+// Calls visit("h"), visit("h.0"), visit("h.0.attn") for "h.0.attn" and for "after h.0.attn": what
+// covers a module.
+template <typename Visit>
+void for_each_that_covers(std::string_view module, Visit&& visit) {
+  if (module.starts_with("after ")) module.remove_prefix(6);
+  size_t dot = module.find('.');
+  for (; dot != std::string_view::npos; dot = module.find('.', dot + 1)) {
+    visit(std::string(module.substr(0, dot)));
+  }
+  visit(std::string(module));
+}
+
+}  // namespace
+
 Counterfactual::Counterfactual(const StepSummary& step, const DeviceStep& device)
     : step_(step), device_(device) {
   if (device.timeline.empty()) return;
   std::vector<UnitRow> rows = step.units;
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const UnitRow& a, const UnitRow& b) { return a.forward_end < b.forward_end; });
+  std::stable_sort(rows.begin(), rows.end(), [](const UnitRow& a, const UnitRow& b) {
+    return a.forward_end < b.forward_end;
+  });
+  std::vector<std::string> names;  // in the order of the forward pass
   for (const UnitRow& row : rows) {
-    auto at = std::find_if(spans_.begin(), spans_.end(), [&](const auto& s) { return s.first == row.unit; });
-    if (at == spans_.end()) at = spans_.insert(spans_.end(), {row.unit, {}});
+    const auto [at, is_new] = spans_.try_emplace(row.unit);
+    if (is_new) names.push_back(row.unit);
     if (row.forward_end <= 0 || row.backward_begin <= row.forward_end) continue;
-    at->second.push_back({row.forward_end, row.backward_begin, row.backward_end, row.activation_bytes,
-                          std::min(row.output_bytes, row.activation_bytes)});
+    at->second.push_back({row.forward_end, row.backward_begin, row.backward_end,
+                          row.activation_bytes, std::min(row.output_bytes, row.activation_bytes)});
   }
-  for (const auto& [name, spans] : spans_) {
+  std::unordered_set<std::string> regions, around_regions;
+  for (const RegionRow& region : step.regions) {
+    regions.insert(region.module);
+    for_each_that_covers(region.module,
+                         [&](const std::string& name) { around_regions.insert(name); });
+  }
+  std::unordered_map<std::string, double> forward_flops;
+  for (const OperatorRow& row : step.operators) {
+    if (row.phase != Phase::kForward || row.flops == 0) continue;
+    for_each_that_covers(row.module,
+                         [&](const std::string& name) { forward_flops[name] += row.flops; });
+  }
+  for (const std::string& name : names) {
+    const std::vector<Span>& spans = spans_.at(name);
     if (!is_repeated(name) || spans.empty()) continue;
-    const bool is_region = std::any_of(step.regions.begin(), step.regions.end(), [&](const RegionRow& r) {
-      return covers(name, r.module) || covers(r.module, name);
-    });
+    bool is_region = around_regions.contains(name);
+    for_each_that_covers(name,
+                         [&](const std::string& outer) { is_region |= regions.contains(outer); });
     if (is_region) continue;
     Unit unit{.name = name};
     for (const Span& span : spans) {
@@ -46,18 +79,16 @@ Counterfactual::Counterfactual(const StepSummary& step, const DeviceStep& device
       unit.activation_bytes = span.activation_bytes;
       unit.output_bytes = span.output_bytes;
     }
-    for (const OperatorRow& row : step.operators) {
-      if (row.phase == Phase::kForward && covers(name, row.module)) unit.forward_flops += row.flops;
+    if (const auto found = forward_flops.find(name); found != forward_flops.end()) {
+      unit.forward_flops = found->second;
     }
     if (unit.activation_bytes > unit.output_bytes) units_.push_back(unit);
   }
 }
 
 const std::vector<Counterfactual::Span>* Counterfactual::spans_of(const std::string& unit) const {
-  for (const auto& [name, spans] : spans_) {
-    if (name == unit) return &spans;
-  }
-  return nullptr;
+  const auto found = spans_.find(unit);
+  return found == spans_.end() ? nullptr : &found->second;
 }
 
 template <typename Change>

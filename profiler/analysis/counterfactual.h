@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "profiler/analysis/summary.h"
@@ -69,7 +70,7 @@ class Counterfactual {
 
   const StepSummary& step_;
   const DeviceStep& device_;
-  std::vector<std::pair<std::string, std::vector<Span>>> spans_;  // of all units of the step
+  std::unordered_map<std::string, std::vector<Span>> spans_;  // of all units of the step
   std::vector<Unit> units_;
 };
 

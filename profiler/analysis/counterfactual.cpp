@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string_view>
 #include <unordered_set>
 
@@ -40,7 +41,7 @@ void for_each_that_covers(std::string_view module, Visit&& visit) {
 }  // namespace
 
 Counterfactual::Counterfactual(const StepSummary& step, const DeviceStep& device)
-    : step_(step), device_(device) {
+    : step_(step), device_(device), heights_(device.timeline) {
   if (device.timeline.empty()) return;
   std::vector<UnitRow> rows = step.units;
   std::stable_sort(rows.begin(), rows.end(), [](const UnitRow& a, const UnitRow& b) {
@@ -91,47 +92,29 @@ const std::vector<Counterfactual::Span>* Counterfactual::spans_of(const std::str
   return found == spans_.end() ? nullptr : &found->second;
 }
 
-template <typename Change>
-int64_t Counterfactual::highest(Change change) const {
-  int64_t peak = 0;
-  for (const TimelinePoint& point : device_.timeline) {
-    peak = std::max(peak, sum(point.roles) + change(point));
+void Counterfactual::add_segment(const Segment& segment, Heights& heights, int sign) const {
+  const std::vector<Span>& last = *spans_of(units_[segment.last].name);
+  for (size_t u = segment.first; u <= segment.last; ++u) {
+    const std::vector<Span>& spans = *spans_of(units_[u].name);
+    for (size_t m = 0; m < spans.size(); ++m) {
+      // A unit inside a segment comes back when the segment's backward pass begins.
+      const Span& of_segment = last[std::min(m, last.size() - 1)];
+      const int64_t kept = u == segment.last ? spans[m].output_bytes : 0;
+      heights.add(spans[m].begin, of_segment.end, -sign * (spans[m].activation_bytes - kept));
+      // The output is made a second time.
+      heights.add(of_segment.end, of_segment.backward, sign * kept);
+    }
   }
-  return peak;
 }
 
 Prediction Counterfactual::with_checkpoints(const Plan& plan) const {
-  struct Piece {
-    double begin, end, backward;
-    int64_t hidden, again;
-  };
-  std::vector<Piece> pieces;
   Prediction out;
+  Heights heights = heights_;
   for (const Segment& segment : plan) {
-    const std::vector<Span>& last = *spans_of(units_[segment.last].name);
-    for (size_t u = segment.first; u <= segment.last; ++u) {
-      const std::vector<Span>& spans = *spans_of(units_[u].name);
-      out.extra_flops += units_[u].forward_flops;
-      for (size_t m = 0; m < spans.size(); ++m) {
-        // A unit inside a segment comes back when the segment's backward pass begins.
-        const Span& of_segment = last[std::min(m, last.size() - 1)];
-        const bool is_last = u == segment.last;
-        const int64_t kept = is_last ? spans[m].output_bytes : 0;
-        pieces.push_back({spans[m].begin, of_segment.end, of_segment.backward,
-                          spans[m].activation_bytes - kept,
-                          // The output is made a second time.
-                          is_last ? spans[m].output_bytes : 0});
-      }
-    }
+    for (size_t u = segment.first; u <= segment.last; ++u) out.extra_flops += units_[u].forward_flops;
+    add_segment(segment, heights, 1);
   }
-  out.peak_bytes = highest([&](const TimelinePoint& point) {
-    int64_t change = 0;
-    for (const Piece& piece : pieces) {
-      if (point.seconds >= piece.begin && point.seconds < piece.end) change -= piece.hidden;
-      if (point.seconds >= piece.end && point.seconds < piece.backward) change += piece.again;
-    }
-    return change;
-  });
+  out.peak_bytes = heights.highest();
   return out;
 }
 
@@ -144,41 +127,45 @@ Plan Counterfactual::uniform(size_t size) const {
 }
 
 Plan Counterfactual::greedy() const {
+  // Each is tried again for each that is taken, so of very many only those that keep the most.
+  constexpr size_t kMostTried = 500;
+  std::vector<size_t> left(units_.size());
+  std::iota(left.begin(), left.end(), size_t{0});
+  if (left.size() > kMostTried) {
+    std::stable_sort(left.begin(), left.end(), [this](size_t a, size_t b) {
+      return units_[a].activation_bytes > units_[b].activation_bytes;
+    });
+    left.resize(kMostTried);
+    std::sort(left.begin(), left.end());
+  }
   Plan plan;
-  std::vector<bool> taken(units_.size());
-  int64_t now = with_checkpoints({}).peak_bytes;
-  for (;;) {
-    size_t best = units_.size();
+  Heights heights = heights_;
+  while (!left.empty()) {
+    const int64_t now = heights.highest();
+    auto best = left.end();
     double best_worth = 0;
-    int64_t best_peak = now;
-    for (size_t u = 0; u < units_.size(); ++u) {
-      if (taken[u]) continue;
-      Plan tried = plan;
-      tried.push_back({u, u});
-      const int64_t peak = with_checkpoints(tried).peak_bytes;
-      const double worth = static_cast<double>(now - peak) / (units_[u].forward_flops + 1);
+    for (auto u = left.begin(); u != left.end(); ++u) {
+      add_segment({*u, *u}, heights, 1);
+      const int64_t peak = heights.highest();
+      add_segment({*u, *u}, heights, -1);
+      const double worth = static_cast<double>(now - peak) / (units_[*u].forward_flops + 1);
       // Of equally good ones the first: its activations wait the longest.
       if (peak < now && worth > best_worth * 1.000001) {
         best = u;
         best_worth = worth;
-        best_peak = peak;
       }
     }
-    if (best == units_.size()) break;
-    plan.push_back({best, best});
-    taken[best] = true;
-    now = best_peak;
+    if (best == left.end()) break;
+    plan.push_back({*best, *best});
+    add_segment(plan.back(), heights, 1);
+    left.erase(best);
   }
   std::sort(plan.begin(), plan.end(), [](const Segment& a, const Segment& b) { return a.first < b.first; });
   return plan;
 }
 
 Prediction Counterfactual::without_regions(const std::vector<std::string>& modules) const {
-  struct Piece {
-    double begin, end;
-    int64_t bytes;
-  };
-  std::vector<Piece> pieces;
+  Heights heights = heights_;
   Prediction out;
   for (const RegionRow& region : step_.regions) {
     if (std::find(modules.begin(), modules.end(), region.module) == modules.end()) continue;
@@ -191,15 +178,9 @@ Prediction Counterfactual::without_regions(const std::vector<std::string>& modul
       begin = std::max(begin, row.forward_end);
       if (row.backward_begin > 0 && (end == 0 || row.backward_begin < end)) end = row.backward_begin;
     }
-    if (begin > 0 && end > begin) pieces.push_back({begin, end, region.avoided_bytes});
+    if (begin > 0) heights.add(begin, end, region.avoided_bytes);
   }
-  out.peak_bytes = highest([&](const TimelinePoint& point) {
-    int64_t change = 0;
-    for (const Piece& piece : pieces) {
-      if (point.seconds >= piece.begin && point.seconds < piece.end) change += piece.bytes;
-    }
-    return change;
-  });
+  out.peak_bytes = heights.highest();
   return out;
 }
 
@@ -208,7 +189,8 @@ int64_t Counterfactual::with_micro_batch(double share) const {
   for (const TimelinePoint& point : device_.timeline) {
     gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
   }
-  return highest([&](const TimelinePoint& point) {
+  int64_t peak = 0;
+  for (const TimelinePoint& point : device_.timeline) {
     double change = 0;
     for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
                             Role::kTemporaryForward, Role::kTemporaryBackward}) {
@@ -219,8 +201,9 @@ int64_t Counterfactual::with_micro_batch(double share) const {
     if (of_micro_step) {
       change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);
     }
-    return static_cast<int64_t>(std::llround(change));
-  });
+    peak = std::max(peak, sum(point.roles) + static_cast<int64_t>(std::llround(change)));
+  }
+  return peak;
 }
 
 std::string names_of(const Counterfactual& of, const Plan& plan) {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "profiler/analysis/heights.h"
 #include "profiler/analysis/summary.h"
 
 namespace tally::analysis {
@@ -64,12 +65,12 @@ class Counterfactual {
   };
   // By unit, its span in each micro-step.
   const std::vector<Span>* spans_of(const std::string& unit) const;
-  // The highest of live bytes plus `change(seconds)` over the timeline.
-  template <typename Change>
-  int64_t highest(Change change) const;
+  // What one checkpoint takes away and makes again; with sign -1, undone.
+  void add_segment(const Segment& segment, Heights& heights, int sign) const;
 
   const StepSummary& step_;
   const DeviceStep& device_;
+  Heights heights_;  // as recorded
   std::unordered_map<std::string, std::vector<Span>> spans_;  // of all units of the step
   std::vector<Unit> units_;
 };

@@ -59,10 +59,12 @@ def test_ddp(tmp_path, mode):
         assert result["path"].endswith(f"run.rank{rank}.tally")
         for step in check(result):
             roles = mark_of(step["device"], "backward_end")["roles"]
-            if mode == "ddp":  # the buckets are a row of their own, as large as all gradients
-                assert roles["communication"] == step["truth"]["gradient"]
-            else:  # each gradient is a view of its bucket: the same bytes, counted once
-                assert roles["communication"] == 0
+            # With buckets of their own they are a row as large as all gradients; where each gradient is a
+            # view of its bucket, the same bytes are counted once.
+            buckets = step["truth"]["gradient"] if mode == "ddp" else 0
+            # What DDP sent when it made its buckets anew (an int32 for each of the six parameters and their
+            # count) gloo's own thread may hold a little longer.
+            assert roles["communication"] - buckets in (0, 28)
             assert roles["gradient"] == step["truth"]["gradient"]
 
 

@@ -27,7 +27,7 @@ export async function until(read, holds, what) {
   for (let tries = 0; ; ++tries) {
     const value = await read();
     if (holds(value)) return value;
-    if (tries === 200) throw new Error(`${what} within ten seconds: ${String(value).slice(0, 80)}`);
+    if (tries === 200) throw new Error(`${what} within ten seconds: ${JSON.stringify(value).slice(0, 80)}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -18,7 +18,7 @@ for (const [view, options] of Object.entries(views)) {
   describe(view, () => {
     let browser;
     before(async () => {
-      browser = await launch(options);
+      browser = await launch({ ...options, reducedMotion: 'reduce' }); // links jump at once
     });
     after(() => browser.close());
 
@@ -96,10 +96,15 @@ for (const [view, options] of Object.entries(views)) {
           const place = page.locator(target);
           await link.click();
           assert.equal(await page.evaluate(() => location.hash), target);
-          await page.waitForFunction((selector) => {
-            const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
-            return top < innerHeight && bottom > 0;
-          }, target);
+          await until(
+            () =>
+              page.evaluate((selector) => {
+                const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+                return { top, bottom, height: innerHeight };
+              }, target),
+            ({ top, bottom, height }) => top < height && bottom > 0,
+            `${target} is in view`,
+          );
           // The table of theory has a digit more than the sentence.
           const shows = await place.evaluate((element) => element.textContent);
           const digits = (number.split('.')[1] ?? '').length;

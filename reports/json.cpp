@@ -260,6 +260,21 @@ Json theory(const Summary& summary) {
   return out;
 }
 
+// Predicted from the step shown; `micro_batch` is a share of the recorded one's size.
+Json trade_off(const Summary& summary) {
+  Json out = Json::array();
+  for (const analysis::TradeOffRow& row : summary.trade_off) {
+    out.push_back({{"micro_batch", 1.0 / row.parts},
+                   {"accumulated", row.accumulated},
+                   {"checkpointing", row.checkpointing},
+                   {"tokens", number(row.tokens)},
+                   {"peak_bytes", row.peak_bytes},
+                   {"extra_flops", row.extra_flops},
+                   {"recorded", row.is_recorded}});
+  }
+  return out;
+}
+
 Json verdicts(const Summary& summary) {
   Json out = Json::array();
   for (const analysis::Verdict& v : summary.verdicts) {
@@ -416,6 +431,7 @@ std::string render_json(const Summary& summary) {
   out.member("closed_form_of", summary.closed_form_of);
   out.member("utilization", utilization(summary.utilization));
   out.list("verdicts", verdicts(summary));
+  out.list("trade_off", trade_off(summary));
   out.member("unknown", {{"unattributed_bytes", summary.unattributed_bytes},
                          {"dropped_events", summary.dropped_events},
                          {"notes", summary.notes}});

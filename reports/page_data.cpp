@@ -324,6 +324,15 @@ Json Packer::meta() const {
                         {"bytes", v.bytes},
                         {"remedies", std::move(remedies)}});
   }
+  Json trade_off = Json::array();
+  for (const analysis::TradeOffRow& row : s_.trade_off) {
+    trade_off.push_back({{"parts", row.parts},
+                         {"accumulated", row.accumulated},
+                         {"checkpointing", row.checkpointing},
+                         {"peak", row.peak_bytes},
+                         {"extra_flops", row.extra_flops},
+                         {"recorded", row.is_recorded}});
+  }
   Json devices = Json::array();
   for (const analysis::Device& d : s_.devices) {
     devices.push_back({{"id", d.id}, {"name", d.name}, {"memory_bytes", d.memory_bytes}});
@@ -419,6 +428,7 @@ Json Packer::meta() const {
           {"theory", theory},
           {"closed_form_of", s_.closed_form_of},
           {"verdicts", verdicts},
+          {"trade_off", trade_off},
           {"dropped_events", s_.dropped_events},
           {"unattributed_bytes", s_.unattributed_bytes},
           {"notes", s_.notes}};

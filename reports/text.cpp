@@ -38,6 +38,7 @@ constexpr size_t kVerdictLines = 3;  // of its sentence
 constexpr size_t kFewest = 1;       // a list shrinks to this where the lines do not suffice
 constexpr size_t kFoldExact = 5;    // from here on what matches theory shares a line
 constexpr size_t kTightest = 7;
+constexpr size_t kTradeOffGoes = 3;  // from here on the table of other settings is left to the page
 constexpr size_t kAll = std::numeric_limits<size_t>::max();
 constexpr size_t kBar = 40;
 
@@ -120,6 +121,7 @@ class Text {
   void kernels();
   void ranks();
   void verdicts();
+  void trade_off();
   void unknown();
   // How much of a list is shown: less, the more the report has to say.
   size_t at_most(size_t count, size_t fewest = kFewest) const {
@@ -529,6 +531,39 @@ void Text::verdicts() {
   }
 }
 
+// Peaks of other settings, predicted: a row for each way to checkpoint, a column for each way to
+// cut the batch.
+void Text::trade_off() {
+  if (s_.trade_off.empty()) return;
+  if (tight_ >= kTradeOffGoes) {
+    is_cut_ = true;
+    return;
+  }
+  constexpr size_t kName = 30, kColumn = 11;
+  std::vector<std::string> ways;
+  std::string head = fit("predicted peak by checkpointing", kName + 2);
+  for (const analysis::TradeOffRow& row : s_.trade_off) {
+    if (std::find(ways.begin(), ways.end(), row.checkpointing) == ways.end())
+      ways.push_back(row.checkpointing);
+    if (row.checkpointing != ways.front()) continue;
+    const std::string size = row.parts == 1 ? "batch" : fmt::format("1/{}", row.parts);
+    head += fit(row.accumulated ? "n x " + size : size, kColumn, true);
+  }
+  heading("Batch x accumulation x checkpointing");
+  line(head);
+  for (const std::string& way : ways) {
+    std::string cells;
+    double extra = 0;
+    for (const analysis::TradeOffRow& row : s_.trade_off) {
+      if (row.checkpointing != way) continue;
+      extra = row.extra_flops;
+      cells += fit((row.is_recorded ? "*" : "") + format_bytes(row.peak_bytes), kColumn, true);
+    }
+    const std::string cost = extra > 0 ? fmt::format(" (+{:.0f} % FLOPs)", 100 * extra) : "";
+    line(fit(clean(way) + cost, kName + 2) + cells);
+  }
+}
+
 void Text::unknown() {
   std::vector<std::string> lines;
   heading("What this report does not know");
@@ -581,6 +616,7 @@ std::string Text::render() {
     flops();
     ranks();
     verdicts();
+    trade_off();
     unknown();
     return static_cast<size_t>(std::count(out_.begin(), out_.end(), '\n'));
   };

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hooks/cupti/activity_recorder.h"
 
-#include <fmt/format.h>
-
 #include <cstdlib>
 #include <utility>
-
-#include "hooks/cupti/refusal.h"
 
 namespace tally::hooks::cupti {
 namespace {
@@ -28,15 +24,8 @@ std::string ActivityRecorder::start() {
     return "another recording of kernels runs in this process";
   }
   // The place first: only then it is sure that nobody else's buffers are touched.
-  char other[CUPTI_OLD_SUBSCRIBER_NAME_MIN_LEN] = {};
-  CUpti_SubscriberParams subscriber{};
-  subscriber.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-  subscriber.subscriberName = "TorchTally";
-  subscriber.oldSubscriberName = other;
-  subscriber.oldSubscriberSize = sizeof other;
   const char* call = "cuptiSubscribe_v2";
-  CUptiResult result = api_.cuptiSubscribe_v2(&subscriber_, &ignore, nullptr, &subscriber);
-  if (result != CUPTI_SUCCESS) subscriber_ = nullptr;
+  CUptiResult result = subscription_.take(&ignore, nullptr);
   if (result == CUPTI_SUCCESS) {
     call = "cuptiActivityRegisterCallbacks";
     result = api_.cuptiActivityRegisterCallbacks(&on_buffer_wanted, &on_buffer_full);
@@ -52,10 +41,8 @@ std::string ActivityRecorder::start() {
     if (result == CUPTI_SUCCESS) enabled_.push_back(kind);
   }
   if (result == CUPTI_SUCCESS) return "";
-  std::string reason = explain(result, call, api_.text(result), "to name kernels");
-  if (*other) reason += fmt::format(" (the other one calls itself '{}')", other);
   stop();
-  return reason;
+  return subscription_.explain(result, call);
 }
 
 void ActivityRecorder::push_op(uint64_t op) {
@@ -150,7 +137,7 @@ ActivityRecorder::Report ActivityRecorder::stop() {
   for (const CUpti_ActivityKind kind : enabled_) api_.cuptiActivityDisable(kind);
   if (!enabled_.empty()) api_.cuptiActivityFlushAll(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
   enabled_.clear();
-  if (subscriber_) api_.cuptiUnsubscribe(std::exchange(subscriber_, nullptr));
+  subscription_.give_back();
   ActivityRecorder* self = this;
   recorder_of_process.compare_exchange_strong(self, nullptr);
   const std::lock_guard lock(mutex_);

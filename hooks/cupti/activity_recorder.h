@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "hooks/cupti/cupti_api.h"
+#include "hooks/cupti/subscription.h"
 
 namespace tally::hooks::cupti {
 
@@ -44,7 +44,7 @@ class ActivityRecorder {
     uint64_t refused_buffers = 0;  // CUPTI wanted more room than it may have
   };
 
-  explicit ActivityRecorder(const Api& api) : api_(api) {}
+  explicit ActivityRecorder(const Api& api) : api_(api), subscription_(api) {}
   ~ActivityRecorder() { stop(); }
   ActivityRecorder(const ActivityRecorder&) = delete;
   ActivityRecorder& operator=(const ActivityRecorder&) = delete;
@@ -66,7 +66,7 @@ class ActivityRecorder {
   void add(const CUpti_Activity* record);
 
   const Api& api_;
-  CUpti_SubscriberHandle subscriber_ = nullptr;
+  Subscription subscription_;
   std::vector<CUpti_ActivityKind> enabled_;
   std::mutex mutex_;  // guards what is below; CUPTI calls back on threads of its own
   std::unordered_map<uint32_t, uint64_t> op_of_;

@@ -2,9 +2,6 @@
 #include "hooks/cupti/launch_names.h"
 
 #include <cupti_driver_cbid.h>
-#include <fmt/format.h>
-
-#include "hooks/cupti/refusal.h"
 
 namespace tally::hooks::cupti {
 namespace {
@@ -22,30 +19,20 @@ constexpr CUpti_CallbackId kLaunches[] = {CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel
 }  // namespace
 
 std::string LaunchNames::start() {
-  char other[CUPTI_OLD_SUBSCRIBER_NAME_MIN_LEN] = {};
-  CUpti_SubscriberParams subscriber{};
-  subscriber.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-  subscriber.subscriberName = "TorchTally";
-  subscriber.oldSubscriberName = other;
-  subscriber.oldSubscriberSize = sizeof other;
   const char* call = "cuptiSubscribe_v2";
-  CUptiResult result = api_.cuptiSubscribe_v2(&subscriber_, &on_call, this, &subscriber);
-  if (result != CUPTI_SUCCESS) subscriber_ = nullptr;
+  CUptiResult result = subscription_.take(&on_call, this);
   for (const CUpti_CallbackId id : kLaunches) {
     if (result != CUPTI_SUCCESS) break;
     call = "cuptiEnableCallback";
-    result = api_.cuptiEnableCallback(1, subscriber_, CUPTI_CB_DOMAIN_DRIVER_API, id);
+    result = subscription_.enable(CUPTI_CB_DOMAIN_DRIVER_API, id);
   }
   if (result == CUPTI_SUCCESS) return "";
-  std::string reason = explain(result, call, api_.text(result), "to name kernels");
-  if (*other) reason += fmt::format(" (the other one calls itself '{}')", other);
   stop();
-  return reason;
+  return subscription_.explain(result, call);
 }
 
 std::vector<LaunchNames::Launch> LaunchNames::stop() {
-  // Ends the callbacks as well.
-  if (subscriber_) api_.cuptiUnsubscribe(std::exchange(subscriber_, nullptr));
+  subscription_.give_back();
   const std::lock_guard lock(mutex_);
   return std::exchange(launches_, {});
 }

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "hooks/cupti/cupti_api.h"
+#include "hooks/cupti/subscription.h"
 
 namespace tally::hooks::cupti {
 
@@ -22,7 +22,7 @@ class LaunchNames {
   };
 
   // `current_op` is asked on the thread that launches.
-  LaunchNames(const Api& api, uint64_t (*current_op)()) : api_(api), current_op_(current_op) {}
+  LaunchNames(const Api& api, uint64_t (*current_op)()) : subscription_(api), current_op_(current_op) {}
   ~LaunchNames() { stop(); }
   LaunchNames(const LaunchNames&) = delete;
   LaunchNames& operator=(const LaunchNames&) = delete;
@@ -35,9 +35,8 @@ class LaunchNames {
   static void CUPTIAPI on_call(void* self, CUpti_CallbackDomain domain, CUpti_CallbackId id,
                                const void* data);
 
-  const Api& api_;
+  Subscription subscription_;
   uint64_t (*current_op_)();
-  CUpti_SubscriberHandle subscriber_ = nullptr;
   std::mutex mutex_;  // of what follows
   std::vector<Launch> launches_;
 };

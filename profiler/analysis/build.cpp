@@ -356,6 +356,7 @@ Summary Builder::build(const SummaryOptions& options) {
   add_closed_forms(run_, options.model, &summary);
   summary.utilization = utilization(run_, summary);
   summary.verdicts = verdicts(run_, summary);
+  summary.trade_off = trade_off(summary);
   summary.notes = notes(run_, summary);
   summary.headline = headline(summary);
   return summary;

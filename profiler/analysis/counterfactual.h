@@ -53,7 +53,11 @@ class Counterfactual {
 
   // With micro-batches of `share` of this one's size, accumulated: what grows with the batch
   // shrinks, gradients are there from the first micro-step on.
-  int64_t with_micro_batch(double share) const;
+  int64_t with_micro_batch(double share) const { return with({}, share, true); }
+
+  // Both at once. `accumulated`: gradients wait through every micro-step; else there is one
+  // micro-step, and they come in its backward pass.
+  int64_t with(const Plan& plan, double share, bool accumulated) const;
 
  private:
   struct Span {  // where a unit's activations wait for their backward pass
@@ -63,6 +67,16 @@ class Counterfactual {
     int64_t activation_bytes = 0;
     int64_t output_bytes = 0;
   };
+  // What a plan changes: bytes that are away from `begin` to `end`, and others that come back until
+  // `backward`.
+  struct Piece {
+    double begin = 0;
+    double end = 0;
+    double backward = 0;
+    int64_t hidden = 0;
+    int64_t again = 0;
+  };
+  std::vector<Piece> pieces_of(const Plan& plan) const;
   // By unit, its span in each micro-step.
   const std::vector<Span>* spans_of(const std::string& unit) const;
   // What one checkpoint takes away and makes again; with sign -1, undone.

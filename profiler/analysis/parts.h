@@ -26,6 +26,7 @@ std::vector<Verdict> verdicts(const recording::Run& run, const Summary& summary)
 // Of the step shown, one card each; nothing where there is nothing to judge.
 std::optional<Verdict> checkpointing_verdict(const recording::Run& run, const Summary& summary);
 std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Summary& summary);
+std::vector<TradeOffRow> trade_off(const Summary& summary);
 // Of the first failed allocation or crossed budget of the run.
 std::optional<Verdict> oom_verdict(const Summary& summary);
 std::vector<std::string> notes(const recording::Run& run, const Summary& summary);

@@ -223,6 +223,17 @@ struct Verdict {
   Tone tone = Tone::kOpen;
 };
 
+// A combination of micro-batch, accumulation and checkpointing, predicted from the step shown.
+struct TradeOffRow {
+  int parts = 1;              // micro-batches of 1/parts of the recorded size
+  bool accumulated = false;   // several of them in a step: gradients wait
+  std::string checkpointing;  // "none", "as recorded", "each of h.0 to h.7"
+  double tokens = 0;          // of a micro-batch; 0: not known
+  int64_t peak_bytes = 0;
+  double extra_flops = 0;    // of those of the recorded step
+  bool is_recorded = false;  // this is the step itself
+};
+
 struct Device {
   std::string id;
   std::string name;
@@ -318,6 +329,8 @@ struct Summary {
   std::vector<KernelRow> kernels;
   uint64_t kernels_step = 0;
   std::vector<Verdict> verdicts;
+  std::vector<TradeOffRow>
+      trade_off;  // of the step shown; empty: it has no timeline or no backward pass
   // what the report does not know
   int64_t unattributed_bytes = 0;  // at the peak of the step shown
   uint64_t dropped_events = 0;

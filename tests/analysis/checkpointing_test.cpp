@@ -29,6 +29,7 @@ struct Model {
     run.strings = std::make_shared<StringTable>();
     StepSummary step;
     step.seconds = 9;
+    step.micro_steps = 1;
     step.flops.forward = kBlocks * kForward;
     step.flops.backward = 2 * kBlocks * kForward;
     DeviceStep device;
@@ -96,6 +97,55 @@ TEST(Counterfactual, CheckpointsTakeAwayWhatWaitsForTheBackwardPass) {
   const int64_t at_last_block = kParameters + 3 * kHeld + 30 - 2 * (kHeld - kOutput) + kOutput;
   EXPECT_EQ(all.peak_bytes, std::max(at_logits, at_last_block));
   EXPECT_EQ(all.extra_flops, 3 * kForward);
+}
+
+const TradeOffRow& row_of(const std::vector<TradeOffRow>& rows, const std::string& checkpointing,
+                          int parts, bool accumulated) {
+  for (const TradeOffRow& row : rows) {
+    if (row.checkpointing.starts_with(checkpointing) && row.parts == parts &&
+        row.accumulated == accumulated) {
+      return row;
+    }
+  }
+  ADD_FAILURE() << checkpointing << ", 1/" << parts << ", " << accumulated;
+  return rows.at(0);
+}
+
+TEST(TradeOff, SaysTheRecordedStepAndWhatOtherSettingsWouldNeed) {
+  Model model;
+  const auto rows = trade_off(model.summary);
+  // Ways: none, each block, segments of the root of three; three sizes; accumulated or not.
+  ASSERT_EQ(rows.size(), 3u * 3 * 2);
+  const TradeOffRow& recorded = row_of(rows, "none", 1, false);
+  EXPECT_TRUE(recorded.is_recorded);
+  EXPECT_EQ(std::count_if(rows.begin(), rows.end(), [](auto& row) { return row.is_recorded; }), 1);
+  EXPECT_EQ(recorded.peak_bytes, model.device().peak.bytes);
+  EXPECT_EQ(recorded.extra_flops, 0);
+  // All but the parameters grows with the batch here, and there are no gradients that wait.
+  EXPECT_EQ(row_of(rows, "none", 2, false).peak_bytes, kParameters + (3 * kHeld + 100) / 2);
+  EXPECT_EQ(row_of(rows, "none", 4, true).peak_bytes, kParameters + (3 * kHeld + 100) / 4);
+  // Both at once: as CheckpointsTakeAwayWhatWaitsForTheBackwardPass has it, and half of that.
+  const int64_t checkpointed = Counterfactual(model.step(), model.device())
+                                   .with_checkpoints({{0, 0}, {1, 1}, {2, 2}})
+                                   .peak_bytes;
+  EXPECT_EQ(row_of(rows, "each of h.0 to h.2", 1, false).peak_bytes, checkpointed);
+  EXPECT_EQ(row_of(rows, "each of h.0 to h.2", 2, false).peak_bytes,
+            kParameters + (checkpointed - kParameters) / 2);
+  EXPECT_DOUBLE_EQ(row_of(rows, "each", 1, false).extra_flops, 3 * kForward / (9 * kForward));
+}
+
+TEST(TradeOff, AccumulationKeepsTheGradientsThatOneMicroStepOnlyMakesInTheEnd) {
+  Model model;
+  model.device().timeline.back().roles[static_cast<size_t>(Role::kGradient)] = 400;
+  const auto rows = trade_off(model.summary);
+  EXPECT_EQ(row_of(rows, "none", 1, true).peak_bytes, kParameters + 3 * kHeld + 100 + 400);
+  EXPECT_EQ(row_of(rows, "none", 1, false).peak_bytes, kParameters + 3 * kHeld + 100);
+}
+
+TEST(TradeOff, AStepWithoutABackwardPassHasNone) {
+  Model model;
+  model.step().flops.backward = 0;
+  EXPECT_TRUE(trade_off(model.summary).empty());
 }
 
 TEST(Counterfactual, ASegmentComesBackAsAWhole) {

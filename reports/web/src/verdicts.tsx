@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Judgements as cards: glyph, word, sentence, evidence.
-import type { Remedy, Verdict } from './data/layout';
+import type { Remedy, TradeOff, Verdict } from './data/layout';
 import { capital, clean, human, raw } from './format';
 import { Section, usePage } from './ui';
 
@@ -34,9 +34,54 @@ function Remedies({ remedies }: { remedies: Remedy[] }) {
   );
 }
 
+const cut = (row: TradeOff) =>
+  `${row.accumulated ? 'several of ' : ''}${row.parts === 1 ? 'the batch' : `1/${row.parts}`}`;
+
+/** Peaks of other settings, predicted from the step shown. */
+function TradeOffTable({ rows }: { rows: TradeOff[] }) {
+  const ways = [...new Set(rows.map((row) => row.checkpointing))];
+  const columns = rows.filter((row) => row.checkpointing === ways[0]);
+  return (
+    <div class="scroll flat trade-off" tabIndex={0} role="region" aria-label="Other settings">
+      <table class="grid">
+        <caption>What the peak would be, by batch, accumulation and checkpointing</caption>
+        <thead>
+          <tr>
+            <th scope="col">checkpointing</th>
+            {columns.map((row) => (
+              <th scope="col" class="num" key={cut(row)}>
+                {cut(row)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {ways.map((way) => {
+            const cells = rows.filter((row) => row.checkpointing === way);
+            const extra = cells[0]?.extra_flops ?? 0;
+            return (
+              <tr key={way}>
+                <th scope="row">
+                  <bdi>{clean(way)}</bdi>
+                  {extra > 0 && ` (+${(100 * extra).toFixed(0)} % FLOPs)`}
+                </th>
+                {cells.map((row) => (
+                  <td class="num" key={cut(row)} title={raw(row.peak)}>
+                    {row.recorded ? <b>{human(row.peak)}</b> : human(row.peak)}
+                  </td>
+                ))}
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
 export function Verdicts() {
   const { run } = usePage();
-  const { verdicts } = run.meta;
+  const { verdicts, trade_off: tradeOff } = run.meta;
   const bad = verdicts.filter((verdict) => verdict.tone === 'bad').length;
   return (
     <Section
@@ -77,6 +122,7 @@ export function Verdicts() {
           );
         })}
       </div>
+      {tradeOff.length > 0 && <TradeOffTable rows={tradeOff} />}
     </Section>
   );
 }

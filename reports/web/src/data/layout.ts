@@ -74,6 +74,15 @@ export interface Verdict {
   bytes: number;
   remedies: Remedy[];
 }
+/** Another setting of the step shown, and the peak that it would have. */
+export interface TradeOff {
+  parts: number;
+  accumulated: boolean;
+  checkpointing: string;
+  peak: number;
+  extra_flops: number;
+  recorded: boolean;
+}
 export interface Device {
   id: string;
   name: string;
@@ -119,6 +128,7 @@ export interface Meta {
   theory: TheoryRow[];
   closed_form_of: string;
   verdicts: Verdict[];
+  trade_off: TradeOff[];
   dropped_events: number;
   unattributed_bytes: number;
   notes: string[];

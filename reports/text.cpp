@@ -38,7 +38,6 @@ constexpr size_t kVerdictLines = 3;  // of its sentence
 constexpr size_t kFewest = 1;       // a list shrinks to this where the lines do not suffice
 constexpr size_t kFoldExact = 5;    // from here on what matches theory shares a line
 constexpr size_t kTightest = 7;
-constexpr size_t kTradeOffGoes = 3;  // from here on the table of other settings is left to the page
 constexpr size_t kAll = std::numeric_limits<size_t>::max();
 constexpr size_t kBar = 40;
 
@@ -137,6 +136,7 @@ class Text {
   size_t spare_ = 0;
   size_t tight_ = 0;
   bool is_cut_ = false;
+  bool with_trade_off_ = true;
 };
 
 std::string Text::cut(const std::string& text, size_t width) {
@@ -535,7 +535,7 @@ void Text::verdicts() {
 // cut the batch.
 void Text::trade_off() {
   if (s_.trade_off.empty()) return;
-  if (tight_ >= kTradeOffGoes) {
+  if (!with_trade_off_) {
     is_cut_ = true;
     return;
   }
@@ -626,8 +626,12 @@ std::string Text::render() {
   }
   constexpr size_t kRoom = kLines - 1;  // for what was cut
   size_t tight = 0;
+  with_trade_off_ = false;
   size_t lines = draw(tight, 0);
   while (lines > kRoom && tight < kTightest) lines = draw(++tight, 0);
+  with_trade_off_ = true;  // where there is room for it beside all else
+  if (draw(tight, 0) > kRoom) with_trade_off_ = false;
+  lines = draw(tight, 0);
   if (lines < kRoom) draw(tight, kRoom - lines);
   if (is_cut_) line("… and lists are shortened to 60 lines: --full shows all of it.");
   return out_;

@@ -38,10 +38,22 @@ void for_each_that_covers(std::string_view module, Visit&& visit) {
   visit(std::string(module));
 }
 
+Heights heights_of(const std::vector<TimelinePoint>& timeline) {
+  std::vector<Heights::Point> points;
+  points.reserve(timeline.size());
+  for (const TimelinePoint& point : timeline) points.push_back({point.seconds, sum(point.roles)});
+  return Heights(std::move(points));
+}
+
+// `share` of so many bytes; -1 and 1 leave them as they are.
+int64_t scaled(double share, int64_t bytes) {
+  return static_cast<int64_t>(std::llround(share * static_cast<double>(bytes)));
+}
+
 }  // namespace
 
 Counterfactual::Counterfactual(const StepSummary& step, const DeviceStep& device)
-    : step_(step), device_(device), heights_(device.timeline) {
+    : step_(step), device_(device), heights_(heights_of(device.timeline)) {
   if (device.timeline.empty()) return;
   std::vector<UnitRow> rows = step.units;
   std::stable_sort(rows.begin(), rows.end(), [](const UnitRow& a, const UnitRow& b) {
@@ -92,7 +104,7 @@ const std::vector<Counterfactual::Span>* Counterfactual::spans_of(const std::str
   return found == spans_.end() ? nullptr : &found->second;
 }
 
-void Counterfactual::add_segment(const Segment& segment, Heights& heights, int sign) const {
+void Counterfactual::add_segment(const Segment& segment, double share, Heights& heights) const {
   const std::vector<Span>& last = *spans_of(units_[segment.last].name);
   for (size_t u = segment.first; u <= segment.last; ++u) {
     const std::vector<Span>& spans = *spans_of(units_[u].name);
@@ -100,9 +112,9 @@ void Counterfactual::add_segment(const Segment& segment, Heights& heights, int s
       // A unit inside a segment comes back when the segment's backward pass begins.
       const Span& of_segment = last[std::min(m, last.size() - 1)];
       const int64_t kept = u == segment.last ? spans[m].output_bytes : 0;
-      heights.add(spans[m].begin, of_segment.end, -sign * (spans[m].activation_bytes - kept));
+      heights.add(spans[m].begin, of_segment.end, scaled(-share, spans[m].activation_bytes - kept));
       // The output is made a second time.
-      heights.add(of_segment.end, of_segment.backward, sign * kept);
+      heights.add(of_segment.end, of_segment.backward, scaled(share, kept));
     }
   }
 }
@@ -112,7 +124,7 @@ Prediction Counterfactual::with_checkpoints(const Plan& plan) const {
   Heights heights = heights_;
   for (const Segment& segment : plan) {
     for (size_t u = segment.first; u <= segment.last; ++u) out.extra_flops += units_[u].forward_flops;
-    add_segment(segment, heights, 1);
+    add_segment(segment, 1, heights);
   }
   out.peak_bytes = heights.highest();
   return out;
@@ -145,9 +157,9 @@ Plan Counterfactual::greedy() const {
     auto best = left.end();
     double best_worth = 0;
     for (auto u = left.begin(); u != left.end(); ++u) {
-      add_segment({*u, *u}, heights, 1);
+      add_segment({*u, *u}, 1, heights);
       const int64_t peak = heights.highest();
-      add_segment({*u, *u}, heights, -1);
+      add_segment({*u, *u}, -1, heights);
       const double worth = static_cast<double>(now - peak) / (units_[*u].forward_flops + 1);
       // Of equally good ones the first: its activations wait the longest.
       if (peak < now && worth > best_worth * 1.000001) {
@@ -157,7 +169,7 @@ Plan Counterfactual::greedy() const {
     }
     if (best == left.end()) break;
     plan.push_back({*best, *best});
-    add_segment(plan.back(), heights, 1);
+    add_segment(plan.back(), 1, heights);
     left.erase(best);
   }
   std::sort(plan.begin(), plan.end(), [](const Segment& a, const Segment& b) { return a.first < b.first; });
@@ -184,26 +196,30 @@ Prediction Counterfactual::without_regions(const std::vector<std::string>& modul
   return out;
 }
 
-int64_t Counterfactual::with_micro_batch(double share) const {
+int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) const {
   int64_t gradients = 0;
   for (const TimelinePoint& point : device_.timeline) {
     gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
   }
-  int64_t peak = 0;
+  std::vector<Heights::Point> points;
   for (const TimelinePoint& point : device_.timeline) {
+    const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
+                               point.phase == Phase::kRecompute;
+    // Of a step with several micro-steps the first one alone has no gradients that wait.
+    if (!accumulated && of_micro_step && point.micro_step > 0) continue;
     double change = 0;
     for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
                             Role::kTemporaryForward, Role::kTemporaryBackward}) {
       change -= (1 - share) * static_cast<double>(point.roles[static_cast<size_t>(role)]);
     }
-    const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
-                               point.phase == Phase::kRecompute;
-    if (of_micro_step) {
+    if (of_micro_step && accumulated) {
       change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);
     }
-    peak = std::max(peak, sum(point.roles) + static_cast<int64_t>(std::llround(change)));
+    points.push_back({point.seconds, sum(point.roles) + static_cast<int64_t>(std::llround(change))});
   }
-  return peak;
+  Heights heights(std::move(points));
+  for (const Segment& segment : plan) add_segment(segment, share, heights);
+  return heights.highest();
 }
 
 std::string names_of(const Counterfactual& of, const Plan& plan) {

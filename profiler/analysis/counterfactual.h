@@ -67,20 +67,11 @@ class Counterfactual {
     int64_t activation_bytes = 0;
     int64_t output_bytes = 0;
   };
-  // What a plan changes: bytes that are away from `begin` to `end`, and others that come back until
-  // `backward`.
-  struct Piece {
-    double begin = 0;
-    double end = 0;
-    double backward = 0;
-    int64_t hidden = 0;
-    int64_t again = 0;
-  };
-  std::vector<Piece> pieces_of(const Plan& plan) const;
   // By unit, its span in each micro-step.
   const std::vector<Span>* spans_of(const std::string& unit) const;
-  // What one checkpoint takes away and makes again; with sign -1, undone.
-  void add_segment(const Segment& segment, Heights& heights, int sign) const;
+  // What one checkpoint takes away and makes again, of a micro-batch of `share` of the size; with
+  // -1, undone.
+  void add_segment(const Segment& segment, double share, Heights& heights) const;
 
   const StepSummary& step_;
   const DeviceStep& device_;

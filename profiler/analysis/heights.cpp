@@ -3,21 +3,15 @@
 
 #include <algorithm>
 
-#include "profiler/analysis/parts.h"
-
 namespace tally::analysis {
 
-Heights::Heights(const std::vector<TimelinePoint>& timeline) : nodes_(2 * timeline.size()) {
-  // Points of several threads need not come in the order of their times.
-  std::vector<const TimelinePoint*> points;
-  for (const TimelinePoint& point : timeline) points.push_back(&point);
-  std::stable_sort(points.begin(), points.end(), [](const TimelinePoint* a, const TimelinePoint* b) {
-    return a->seconds < b->seconds;
-  });
+Heights::Heights(std::vector<Point> points) : nodes_(2 * points.size()) {
+  std::stable_sort(points.begin(), points.end(),
+                   [](const Point& a, const Point& b) { return a.seconds < b.seconds; });
   seconds_.reserve(points.size());
-  for (const TimelinePoint* point : points) {
-    nodes_[points.size() + seconds_.size()].highest = sum(point->roles);
-    seconds_.push_back(point->seconds);
+  for (const Point& point : points) {
+    nodes_[points.size() + seconds_.size()].highest = point.bytes;
+    seconds_.push_back(point.seconds);
   }
   for (size_t node = size(); node-- > 1;) {
     nodes_[node].highest = std::max(nodes_[2 * node].highest, nodes_[2 * node + 1].highest);

@@ -3,16 +3,20 @@
 // highest then is, is known at once. Both take the logarithm of the timeline's length.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include "profiler/analysis/summary.h"
 
 namespace tally::analysis {
 
 class Heights {
  public:
-  explicit Heights(const std::vector<TimelinePoint>& timeline);
+  struct Point {
+    double seconds = 0;
+    int64_t bytes = 0;
+  };
+  // In any order: those of several threads need not come by their times.
+  explicit Heights(std::vector<Point> points);
 
   // To all points with begin <= seconds < end; to none if end <= begin.
   void add(double begin, double end, int64_t bytes);

@@ -329,8 +329,7 @@ struct Summary {
   std::vector<KernelRow> kernels;
   uint64_t kernels_step = 0;
   std::vector<Verdict> verdicts;
-  std::vector<TradeOffRow>
-      trade_off;  // of the step shown; empty: it has no timeline or no backward pass
+  std::vector<TradeOffRow> trade_off;  // empty: the step shown has no timeline or no backward pass
   // what the report does not know
   int64_t unattributed_bytes = 0;  // at the peak of the step shown
   uint64_t dropped_events = 0;

@@ -20,26 +20,24 @@ TimelinePoint point(double seconds, int64_t activations) {
 
 TEST(Heights, AreThoseOfEveryPointLookedAtByItself) {
   std::mt19937 random(7);
-  for (const int points : {0, 1, 2, 3, 7, 64, 100}) {
-    std::vector<TimelinePoint> timeline;
-    std::vector<int64_t> bytes;
-    for (int i = 0; i < points; ++i) {
+  for (const int count : {0, 1, 2, 3, 7, 64, 100}) {
+    std::vector<Heights::Point> points;
+    for (int i = 0; i < count; ++i) {
       // Not in order, and some at the same time.
-      timeline.push_back(point(static_cast<double>(random() % 50), static_cast<int64_t>(random() % 1000)));
-      bytes.push_back(timeline.back().roles[static_cast<size_t>(Role::kActivation)]);
+      points.push_back({static_cast<double>(random() % 50), static_cast<int64_t>(random() % 1000)});
     }
-    Heights heights(timeline);
+    Heights heights(points);
     for (int change = 0; change < 200; ++change) {
       const double begin = static_cast<double>(random() % 54) - 2;
       const double end = begin - 2 + static_cast<double>(random() % 30);
       const int64_t more = static_cast<int64_t>(random() % 400) - 200;
       heights.add(begin, end, more);
       int64_t highest = 0;
-      for (int i = 0; i < points; ++i) {
-        if (timeline[i].seconds >= begin && timeline[i].seconds < end) bytes[i] += more;
-        highest = std::max(highest, bytes[i]);
+      for (Heights::Point& point : points) {
+        if (point.seconds >= begin && point.seconds < end) point.bytes += more;
+        highest = std::max(highest, point.bytes);
       }
-      ASSERT_EQ(heights.highest(), highest) << points << " points, change " << change;
+      ASSERT_EQ(heights.highest(), highest) << count << " points, change " << change;
     }
   }
 }

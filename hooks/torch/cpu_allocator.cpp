@@ -180,7 +180,12 @@ class CpuAllocator final : public c10::Allocator {
     const auto key = reinterpret_cast<uint64_t>(pointer);
     Shard& shard = shard_of(pointer);
     const std::lock_guard lock(shard.mutex);
-    *shard.live.insert(key).first = {bytes, session_.load(std::memory_order_relaxed)};
+    try {
+      *shard.live.insert(key).first = {bytes, session_.load(std::memory_order_relaxed)};
+    } catch (const std::bad_alloc&) {
+      context.log.count_lost();  // its free will not be known either: the block is in no books
+      return;
+    }
     push(context, EventKind::kAlloc, key, bytes, flags);
   }
 

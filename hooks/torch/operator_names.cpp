@@ -121,7 +121,7 @@ const OperatorName* find_by_content(StringTable& strings, NameCache& cache, cons
 }  // namespace
 
 const OperatorName& operator_name(StringTable& strings, const char* name,
-                                  const char* overload) noexcept {
+                                  const char* overload) noexcept try {
   NameCache* cache = OfThread<NameCache>::get();
   if (!cache) return *find_or_add(strings, name);
   if (!overload) return *find_by_content(strings, *cache, name);
@@ -139,6 +139,8 @@ const OperatorName& operator_name(StringTable& strings, const char* name,
     cache->by_address.insert(address, found);
   }
   return *found;
+} catch (const std::bad_alloc&) {  // a name that nobody can keep: not recorded
+  return engine_bracket;
 }
 
 }  // namespace tally::hooks

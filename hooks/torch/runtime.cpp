@@ -69,8 +69,12 @@ TensorId describe(Context& context, const at::Tensor& tensor) noexcept {
   TensorTable::Cache* cache = OfThread<TensorTable::Cache>::get();
   if (!cache) return {};
   const at::IntArrayRef sizes = impl->sizes();
-  return context.tensors.intern(*cache, static_cast<uint8_t>(tensor.scalar_type()),
-                                {sizes.data(), sizes.size()});
+  try {
+    return context.tensors.intern(*cache, static_cast<uint8_t>(tensor.scalar_type()),
+                                  {sizes.data(), sizes.size()});
+  } catch (const std::bad_alloc&) {  // a tensor whose shape is not known
+    return {};
+  }
 }
 
 namespace {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <new>
 
 #include "profiler/core/hook_timer.h"
 #include "profiler/core/source.h"
@@ -65,7 +66,7 @@ inline void push_related(Context& context, EventKind kind, const at::Tensor& ten
 template <typename T>
 class OfThread {
  public:
-  // nullptr once the thread's objects are being destroyed.
+  // nullptr once the thread's objects are being destroyed, and without memory for one.
   static T* get() noexcept {
     if (pointer_) return pointer_;
     return make();
@@ -83,7 +84,7 @@ class OfThread {
     if (ended_) return nullptr;
     static thread_local Owner owner;
     (void)owner;
-    pointer_ = new T();
+    pointer_ = new (std::nothrow) T();
     return pointer_;
   }
   __attribute__((tls_model("initial-exec"))) static inline thread_local constinit T* pointer_ =

@@ -56,6 +56,8 @@ class EventLog {
   uint64_t drained() const noexcept { return next_.load(std::memory_order_acquire); }
   // Events that found no memory. The allocator's count has their bytes.
   uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
+  // One that its hook had no memory for.
+  void count_lost() noexcept { lost_.fetch_add(1, std::memory_order_relaxed); }
   // Bytes in chunks now, and the most there ever were.
   size_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
   size_t highest_bytes() const noexcept { return highest_bytes_.load(std::memory_order_relaxed); }

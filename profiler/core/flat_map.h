@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -26,9 +27,10 @@ class FlatMap {
       if (slots_[at].key == kNoKey) return nullptr;
     }
   }
-  // The value of `key`, made from `initial` when it is new.
+  // The value of `key`, made from `initial` when it is new. Where there is no memory to grow, it
+  // fills up first; then it throws std::bad_alloc and is as it was.
   std::pair<Value*, bool> insert(uint64_t key, Value initial = {}) {
-    if ((size_ + 1) * 4 > slots_.size() * 3) grow();
+    if ((size_ + 1) * 4 > slots_.size() * 3) make_room();
     for (size_t at = home(key);; at = (at + 1) & mask()) {
       if (slots_[at].key == key) return {&slots_[at].value, false};
       if (slots_[at].key == kNoKey) {
@@ -81,6 +83,13 @@ class FlatMap {
     uint64_t h = key * 0x9E3779B97F4A7C15ull;
     h ^= h >> 32;
     return h & mask();
+  }
+  void make_room() {
+    try {
+      grow();
+    } catch (const std::bad_alloc&) {
+      if (size_ + 1 >= slots_.size()) throw;  // a free slot ends every search
+    }
   }
   void grow() {
     std::vector<Slot> old(slots_.empty() ? 16 : slots_.size() * 2, Slot{kNoKey, {}});

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "profiler/core/error.h"
@@ -19,6 +20,8 @@ namespace {
 
 // The log may grow to this before a step waits for the bookkeeper.
 constexpr size_t kMostLogBytes = 64 << 20;
+// So many events wait where there is no memory to book them: less than a chunk of the log.
+constexpr uint64_t kMayWait = 2000;
 
 std::atomic<bool> session_exists{false};
 std::atomic<bool> in_forked_child{false};
@@ -46,6 +49,18 @@ std::vector<std::string> command_line() {
   for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
   return words;
 }
+
+// Counted while it lives.
+class Waiting {
+ public:
+  explicit Waiting(std::atomic<int>& count) noexcept : count_(count) { ++count_; }
+  ~Waiting() { --count_; }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
 
 std::string cpu_name() {
   std::ifstream file("/proc/cpuinfo");
@@ -174,6 +189,7 @@ void Session::close_step(uint8_t flags) {
 void Session::wait_for_room() {
   if (context().log.bytes() < kMostLogBytes) return;
   std::unique_lock lock(mutex_);
+  const Waiting waiting(waiting_);
   wake_.notify_one();
   progress_.wait(lock,
                  [] { return context().log.bytes() < kMostLogBytes || in_forked_child.load(); });
@@ -194,11 +210,38 @@ void Session::run_bookkeeper() {
 void Session::settle() noexcept {
   const uint64_t target = context().log.numbered();
   std::unique_lock lock(mutex_);
+  const Waiting waiting(waiting_);
   wake_.notify_one();
   progress_.wait_for(lock, std::chrono::seconds(1), [&] { return booked_.load() >= target; });
 }
 
-void Session::book() {
+// Never ends the program: where even the reserve does not suffice, the books do.
+void Session::book() noexcept {
+  std::optional<MemoryReserve::Opened> opened;
+  if (!MemoryReserve::is_there_room()) {
+    // Few events can wait for better times: while the reserve is open, the program may take it.
+    const EventLog& log = context().log;
+    if (waiting_.load() == 0 && log.numbered() - log.drained() < kMayWait) return;
+    opened.emplace(reserve_);
+  }
+  if (!out_of_memory_.load()) {
+    try {
+      book_events();
+    } catch (const std::bad_alloc&) {
+      out_of_memory_.store(true);
+    }
+  }
+  if (out_of_memory_.load()) {
+    try {
+      context().log.drain([](const Event&) {});
+    } catch (const std::bad_alloc&) {  // next time
+    }
+  }
+  booked_.store(context().log.drained());
+  bookkeeper_ns_.store(clock_ns(CLOCK_THREAD_CPUTIME_ID));
+}
+
+void Session::book_events() {
   context().log.drain([this](const Event& event) { ledger_.apply(event); });
   for (const StepBooks& step : ledger_.take_closed_steps()) {
     write_run_if_changed();
@@ -206,8 +249,6 @@ void Session::book() {
     since_start.start_ns -= begin_ns_;
     writer_.write_step(since_start, end_so_far());
   }
-  booked_.store(context().log.drained());
-  bookkeeper_ns_.store(clock_ns(CLOCK_THREAD_CPUTIME_ID));
 }
 
 void Session::write_run_if_changed() {
@@ -230,6 +271,9 @@ RunEnd Session::end_so_far() {
   end.overhead_bytes += static_cast<int64_t>(context().log.highest_bytes() + ledger_.table_bytes());
   end.dropped_events = context().log.lost();
   if (!note_.empty()) end.notes.push_back(note_);
+  if (out_of_memory_.load()) {
+    end.notes.push_back("The host had no memory left for the profiler itself: the books end with the last step here.");
+  }
   if (overlapping_steps_ > 0) {
     end.notes.push_back(fmt::format(
         "{} step(s) began while another was open and were counted into it.", overlapping_steps_));
@@ -254,6 +298,7 @@ void Session::stop(const std::string& ended, const std::string& note) noexcept {
     }
     wake_.notify_one();
     bookkeeper_.join();
+    const Waiting waiting(waiting_);
     const int64_t before = bookkeeper_ns_.load();
     // A thread that was inside a hook when the sources stopped may still owe its event.
     for (int tries = 0; tries < 1000; ++tries) {

@@ -15,6 +15,7 @@
 #include "profiler/core/source.h"
 #include "profiler/ledger/ledger.h"
 #include "profiler/recording/writer.h"
+#include "profiler/session/memory_reserve.h"
 
 namespace tally {
 
@@ -59,7 +60,8 @@ class Session final : private Settler {
   void settle() noexcept override;
   void close_step(uint8_t flags);
   void run_bookkeeper();
-  void book();
+  void book() noexcept;
+  void book_events();
   void write_run_if_changed();
   RunEnd end_so_far();
   void wait_for_room();
@@ -76,6 +78,8 @@ class Session final : private Settler {
   std::atomic<bool> step_open_{false};
   std::string ended_ = "running";
   std::string note_;
+  MemoryReserve reserve_;                  // the bookkeeper's
+  std::atomic<bool> out_of_memory_{false};  // the books ended, for want of it
   bool stopped_ = false;
 
   std::mutex mutex_;
@@ -83,6 +87,7 @@ class Session final : private Settler {
   std::condition_variable progress_;  // producers that wait for room
   bool stopping_ = false;
   std::atomic<int64_t> bookkeeper_ns_{0};
+  std::atomic<int> waiting_{0};      // threads that wait for the bookkeeper
   std::atomic<uint64_t> booked_{0};  // events whose closed steps are written
   std::thread bookkeeper_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/core/flat_map.h"
 
+#include <cstdlib>
+#include <new>
 #include <random>
 #include <unordered_map>
 
@@ -24,6 +26,39 @@ void expect_same(FlatMap<int64_t>& map, const std::unordered_map<uint64_t, int64
     ASSERT_NE(found, nullptr);
     EXPECT_EQ(*found, value);
   }
+}
+
+// A host without memory, for this file's maps.
+thread_local bool no_memory = false;
+
+}  // namespace
+}  // namespace tally
+
+// Not inlined: the compiler would see them beside its own and warn.
+[[gnu::noinline]] void* operator new(size_t bytes) {
+  void* memory = tally::no_memory ? nullptr : std::malloc(bytes);
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace tally {
+namespace {
+
+TEST(FlatMap, FillsUpWhereThereIsNoMemoryToGrow) {
+  FlatMap<int64_t> map;
+  map.insert(0, 0);
+  std::unordered_map<uint64_t, int64_t> truth = {{0, 0}};
+  for (int64_t key = 1; key < 15; ++key) truth[static_cast<uint64_t>(key)] = key;
+  no_memory = true;
+  for (int64_t key = 1; key < 15; ++key) map.insert(static_cast<uint64_t>(key), key);
+  EXPECT_THROW(map.insert(15, 15), std::bad_alloc);
+  no_memory = false;
+  expect_same(map, truth);
+  EXPECT_EQ(map.find(15), nullptr);
+  EXPECT_TRUE(map.erase(3));
+  EXPECT_TRUE(map.insert(15, 15).second);
 }
 
 class AgainstUnorderedMap : public testing::TestWithParam<uint64_t> {};

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Allocations that fail: the state is on disk before the exception unwinds, and what the report
 // proposes then fits.
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 
 #include "profiler/analysis/build.h"
 #include "tests/support/profiled_run.h"
@@ -134,6 +139,74 @@ TEST(OutOfMemory, ThePostMortemOfManyBlocksIsWrittenInASecond) {
   const recording::Run run = recording::read_run(folder / "run.tally");
   EXPECT_GE(mark_of(run, 0, Mark::kOom).bytes, 200'000 * 4);
   std::printf("written within %.3f s\n", seconds);
+}
+
+// So much more address space than is mapped now.
+class AddressSpaceLimit {
+ public:
+  explicit AddressSpaceLimit(int64_t more) {
+    getrlimit(RLIMIT_AS, &before_);
+    int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    rlimit limit = before_;
+    limit.rlim_cur = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + more);
+    setrlimit(RLIMIT_AS, &limit);
+  }
+  ~AddressSpaceLimit() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(OutOfMemory, TheBooksAreWrittenWhenTheHostHasNoMemoryLeft) {
+  constexpr int64_t kSmallest = 2048;
+  const TemporaryFolder folder;
+  Options options;
+  options.recording = folder / "run.tally";
+  Profiler profiler(options);
+  std::vector<at::Tensor> kept;
+  std::vector<void*> small;
+  kept.reserve(100'000);
+  small.reserve(10'000'000);
+  int64_t bytes = 0;
+  int failures = 0;
+  recording::Run at_once;
+  {
+    auto step = profiler.step();
+    {
+      const AddressSpaceLimit limit(256 * kMiB);
+      for (int64_t size = 64 * kMiB; size >= kSmallest; size /= 8) {
+        if (size == kSmallest) {  // nothing is left for anybody's small objects either
+          for (size_t piece = 4096; piece >= 16; piece /= 4) {
+            while (void* memory = std::malloc(piece)) small.push_back(memory);
+          }
+        }
+        try {
+          for (;;) {
+            kept.push_back(at::detail::empty_cpu({size}, at::kByte, false));
+            bytes += size;
+          }
+        } catch (...) {  // c10's error, or that there was no memory for its text
+          ++failures;
+        }
+      }
+    }
+    for (void* memory : small) std::free(memory);
+    at_once = recording::read_run(folder / "run.tally");
+    kept.clear();
+  }
+  ASSERT_EQ(failures, 6);
+  ASSERT_EQ(at_once.steps.size(), 1u);
+  const MarkBook last = mark_of(at_once, 0, Mark::kOom);
+  EXPECT_EQ(last.wanted_bytes, kSmallest);
+  EXPECT_EQ(last.bytes, bytes);
+  EXPECT_EQ(last.allocator_bytes, bytes);
+  profiler.stop();
+  const recording::Run run = recording::read_run(folder / "run.tally");
+  expect_closed_books(run);
+  EXPECT_EQ(run.end.ended, "clean");
+  EXPECT_EQ(run.end.dropped_events, 0u);
+  EXPECT_EQ(marks_of(run, 0, Mark::kOom).size(), static_cast<size_t>(failures));
 }
 
 }  // namespace

@@ -174,36 +174,29 @@ Json step_json(const analysis::StepSummary& step) {
 }
 
 // Only the roles that a module holds: most hold two or three.
-Json modules(const Summary& summary) {
-  Json out = Json::array();
-  for (const analysis::ModuleSummary& m : summary.modules) {
-    Json bytes = Json::object();
-    for (size_t i = 0; i < kRoleCount; ++i) {
-      if (m.bytes[i] != 0) bytes[std::string(kRoleWords[i].key)] = m.bytes[i];
-    }
-    out.push_back({{"name", m.name},
-                   {"type", m.type},
-                   {"bytes", std::move(bytes)},
-                   {"flops", flops(m.flops)},
-                   {"seconds", m.seconds}});
+Json module(const analysis::ModuleSummary& m) {
+  Json bytes = Json::object();
+  for (size_t i = 0; i < kRoleCount; ++i) {
+    if (m.bytes[i] != 0) bytes[std::string(kRoleWords[i].key)] = m.bytes[i];
   }
-  return out;
+  return {{"name", m.name},
+          {"type", m.type},
+          {"bytes", std::move(bytes)},
+          {"flops", flops(m.flops)},
+          {"seconds", m.seconds}};
 }
 
 // Of the step shown: work by phase, module and operator.
-Json operators(const Summary& summary) {
-  Json out = Json::array();
-  for (const analysis::OperatorRow& row : summary.step().operators) {
-    out.push_back({{"phase", key(row.phase)},
-                   {"module", row.module},
-                   {"operator", row.op},
-                   {"calls", row.calls},
-                   {"flops", number(row.flops)},
-                   {"torch", number(row.torch_flops)},
-                   {"elementwise", number(row.elementwise_flops)},
-                   {"seconds", row.seconds}});
-    if (row.executed) out.back()["executed"] = executed(*row.executed);
-  }
+Json operator_row(const analysis::OperatorRow& row) {
+  Json out{{"phase", key(row.phase)},
+           {"module", row.module},
+           {"operator", row.op},
+           {"calls", row.calls},
+           {"flops", number(row.flops)},
+           {"torch", number(row.torch_flops)},
+           {"elementwise", number(row.elementwise_flops)},
+           {"seconds", row.seconds}};
+  if (row.executed) out["executed"] = executed(*row.executed);
   return out;
 }
 
@@ -222,26 +215,20 @@ Json kernels(const Summary& summary) {
   return out;
 }
 
-Json peak_blocks(const Summary& summary) {
-  Json out = Json::array();
-  for (const auto& device : summary.step().devices) {
-    for (const analysis::BlockRow& b : device.peak_blocks) {
-      out.push_back({{"bytes", b.bytes},
-                     {"count", b.count},
-                     {"role", key(b.role)},
-                     {"saved", b.saved},
-                     {"module", b.module},
-                     {"operator", b.op},
-                     {"name", b.name},
-                     {"dtype", b.dtype},
-                     {"shape", parse_shape(b.shape)},
-                     {"phase", key(b.phase)},
-                     {"source", b.source},
-                     {"age_seconds", b.age_seconds},
-                     {"device", device.device}});
-    }
-  }
-  return out;
+Json peak_block(const analysis::DeviceStep& device, const analysis::BlockRow& b) {
+  return {{"bytes", b.bytes},
+          {"count", b.count},
+          {"role", key(b.role)},
+          {"saved", b.saved},
+          {"module", b.module},
+          {"operator", b.op},
+          {"name", b.name},
+          {"dtype", b.dtype},
+          {"shape", parse_shape(b.shape)},
+          {"phase", key(b.phase)},
+          {"source", b.source},
+          {"age_seconds", b.age_seconds},
+          {"device", device.device}};
 }
 
 Json theory(const Summary& summary) {
@@ -367,6 +354,7 @@ Json run(const Summary& summary) {
 // once, so that 10,000 steps do not stand in memory as trees.
 class Lines {
  public:
+  explicit Lines(size_t bytes) { out_.reserve(bytes); }
   void member(const char* key, const Json& value) {
     begin(key);
     out_ += text(value);
@@ -396,6 +384,16 @@ class Lines {
   std::string out_;
 };
 
+// About as long as the text will be: one that grows is copied, and a large one then stands in memory
+// twice.
+size_t expected_bytes(const Summary& summary) {
+  constexpr size_t kRow = 240;
+  size_t rows = 100 + summary.modules.size() + summary.step().operators.size();
+  for (const analysis::StepSummary& step : summary.steps) rows += 10 + step.units.size();
+  for (const analysis::DeviceStep& device : summary.step().devices) rows += device.peak_blocks.size();
+  return rows * kRow;
+}
+
 }  // namespace
 
 std::string render_json(const Summary& summary) {
@@ -409,7 +407,7 @@ std::string render_json(const Summary& summary) {
         {{"key", m.key}, {"title", m.title}, {"unit", m.unit}, {"meaning", m.meaning}});
   }
   const analysis::MarkSummary* explained = summary.mark();
-  Lines out;
+  Lines out(expected_bytes(summary));
   out.member("schema", summary.schema);
   out.member("headline", summary.headline);
   out.member("run", run(summary));
@@ -423,10 +421,16 @@ std::string render_json(const Summary& summary) {
              {{"name", key(summary.at)}, {"micro_step", explained ? explained->micro_step : 0}});
   out.list("ranks", ranks(summary));
   out.list("steps", summary.steps.size(), [&](size_t i) { return step_json(summary.steps[i]); });
-  out.list("modules", modules(summary));
-  out.list("operators", operators(summary));
+  out.list("modules", summary.modules.size(), [&](size_t i) { return module(summary.modules[i]); });
+  const std::vector<analysis::OperatorRow>& operators = summary.step().operators;
+  out.list("operators", operators.size(), [&](size_t i) { return operator_row(operators[i]); });
   out.list("kernels", kernels(summary));
-  out.list("peak_blocks", peak_blocks(summary));
+  std::vector<std::pair<const analysis::DeviceStep*, const analysis::BlockRow*>> blocks;
+  for (const analysis::DeviceStep& device : summary.step().devices) {
+    for (const analysis::BlockRow& block : device.peak_blocks) blocks.emplace_back(&device, &block);
+  }
+  out.list("peak_blocks", blocks.size(),
+           [&](size_t i) { return peak_block(*blocks[i].first, *blocks[i].second); });
   out.list("theory", theory(summary));
   out.member("closed_form_of", summary.closed_form_of);
   out.member("utilization", utilization(summary.utilization));

@@ -140,12 +140,15 @@ Verdict rank_verdict(const std::vector<RankSummary>& ranks) {
 
 RankedSummaries build_ranks(const std::vector<recording::Run>& runs, std::optional<int64_t> rank,
                             const SummaryOptions& options) {
-  if (runs.size() == 1 && !rank) return {{build_summary(runs.front(), options)}, 0};
+  RankedSummaries out;
+  if (runs.size() == 1 && !rank) {
+    out.summaries.push_back(build_summary(runs.front(), options));  // not copied: it may be large
+    return out;
+  }
   const std::vector<int64_t> ranks = ranks_of(runs);
   std::vector<size_t> order(runs.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ranks[a] < ranks[b]; });
-  RankedSummaries out;
   std::vector<RankSummary> rows;
   for (const size_t i : order) {
     const bool asked = rank && *rank == ranks[i];

@@ -55,7 +55,8 @@ struct Blocks {
       const std::string name = "h." + std::to_string(i);
       live += bytes_of(i);
       device.timeline.push_back(point(i + 0.25, live));
-      step.units.push_back({name, 0, bytes_of(i), 100, i + 0.5, 2.0 * count - i, 2.0 * count - i + 0.5});
+      step.units.push_back(
+          {name, 0, bytes_of(i), 100, i + 0.5, 2.0 * count - i, 2.0 * count - i + 0.5});
       step.operators.push_back({Phase::kForward, name, "aten::mm", 1, 10, 10, 0, 0.1});
     }
     for (int i = count; i-- > 0;) {
@@ -73,7 +74,8 @@ TEST(Counterfactual, EveryUnitIsTriedAgainForEachThatIsTaken) {
   EXPECT_LT(peak, counterfactual.with_checkpoints({}).peak_bytes);
   // Nothing that is left out would lower it further.
   for (size_t u = 0; u < counterfactual.units().size(); ++u) {
-    const bool taken = std::any_of(plan.begin(), plan.end(), [u](const Segment& s) { return s.first == u; });
+    const bool taken =
+        std::any_of(plan.begin(), plan.end(), [u](const Segment& s) { return s.first == u; });
     if (taken) continue;
     Plan more = plan;
     more.push_back({u, u});

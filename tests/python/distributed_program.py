@@ -58,7 +58,7 @@ def train(model, wrapped, optimizer) -> tuple[list[float], list[dict]]:
             "gradient": truth.size(local(p.grad for p in model.parameters())),
             "optimizer_state": truth.size(local(truth.tensors_in(list(optimizer.state.values())))),
             "whole": whole(model.parameters()),
-            "whole_of_last": whole(model[-1].parameters()),
+            "layers": [whole(layer.parameters()) for layer in model if isinstance(layer, torch.nn.Linear)],
         })
         optimizer.zero_grad()
     return losses, steps

@@ -314,7 +314,11 @@ class Judge {
                counterfactual_.uniform(root));
     }
     if (!best.empty() && best.size() < units) {
-      add_plan(fmt::format("only {}: the lowest peak at the least cost", names_of(counterfactual_, best)), best);
+      const std::string among =
+          units > Counterfactual::kMostTried
+              ? fmt::format(" among the {} that keep the most", Counterfactual::kMostTried)
+              : "";
+      add_plan(fmt::format("only {}: the lowest peak at the least cost{}", names_of(counterfactual_, best), among), best);
     }
   }
 

@@ -139,8 +139,6 @@ Plan Counterfactual::uniform(size_t size) const {
 }
 
 Plan Counterfactual::greedy() const {
-  // Each is tried again for each that is taken, so of very many only those that keep the most.
-  constexpr size_t kMostTried = 500;
   std::vector<size_t> left(units_.size());
   std::iota(left.begin(), left.end(), size_t{0});
   if (left.size() > kMostTried) {

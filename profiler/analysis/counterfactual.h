@@ -45,7 +45,9 @@ class Counterfactual {
   Prediction with_checkpoints(const Plan& plan) const;
   // Segments of `size` units each; the last one may be shorter.
   Plan uniform(size_t size) const;
-  // One unit after the other where it lowers the peak most for its FLOPs, as long as it does.
+  // One unit after the other where it lowers the peak most for its FLOPs, as long as it does. Each
+  // is tried again for each that is taken: of very many only those that keep the most.
+  static constexpr size_t kMostTried = 500;
   Plan greedy() const;
 
   // Without the regions whose module is in `modules`: what they made again stays alive instead.

@@ -89,7 +89,7 @@ TEST(Counterfactual, ThirtyThousandUnitsTakeNoLongerThanFiveHundredAndTheRest) {
     const auto begin = std::chrono::steady_clock::now();
     const Counterfactual counterfactual(blocks.step, blocks.device);
     EXPECT_EQ(counterfactual.units().size(), static_cast<size_t>(count));
-    EXPECT_LE(counterfactual.greedy().size(), 500u);
+    EXPECT_LE(counterfactual.greedy().size(), Counterfactual::kMostTried);
     counterfactual.with_checkpoints(counterfactual.uniform(1));
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   };

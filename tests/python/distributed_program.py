@@ -53,13 +53,15 @@ def train(model, wrapped, optimizer) -> tuple[list[float], list[dict]]:
         losses.append(loss.item())
         del loss
         optimizer.step()
-        steps.append({
-            "parameter": truth.size(local(model.parameters())),
-            "gradient": truth.size(local(p.grad for p in model.parameters())),
-            "optimizer_state": truth.size(local(truth.tensors_in(list(optimizer.state.values())))),
-            "whole": whole(model.parameters()),
-            "layers": [whole(layer.parameters()) for layer in model if isinstance(layer, torch.nn.Linear)],
-        })
+        with torch.no_grad():  # else asking for a shard looks like the next forward pass
+            steps.append({
+                "parameter": truth.size(local(model.parameters())),
+                "gradient": truth.size(local(p.grad for p in model.parameters())),
+                "optimizer_state": truth.size(local(truth.tensors_in(list(optimizer.state.values())))),
+                "batch": whole([x]),
+                "whole": whole(model.parameters()),
+                "layers": [whole(layer.parameters()) for layer in model if isinstance(layer, torch.nn.Linear)],
+            })
         optimizer.zero_grad()
     return losses, steps
 

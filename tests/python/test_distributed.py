@@ -41,6 +41,8 @@ def check(result: dict) -> list[dict]:
             assert sum(mark["roles"].values()) == mark["bytes"], where
             assert mark["roles"]["unattributed"] == 0, where
             assert mark["roles"]["parameter"] == truth["parameter"], where
+            if mark["name"] == "forward_edge":
+                assert mark["roles"]["input"] == truth["batch"], where
         end = device["marks"][-1]
         assert end["name"] == "end"
         assert end["roles"]["gradient"] == truth["gradient"]

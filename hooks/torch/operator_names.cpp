@@ -44,7 +44,11 @@ constexpr OperatorName engine_bracket = [] {
 OperatorName look_up(StringTable& strings, const std::string& text) {
   OperatorName name;
   name.id = strings.intern(text);
-  if (is_engine_bracket(text.c_str()) || text.starts_with("torchtally::")) {
+  // torch.compile's brackets say nothing of inputs; the function that they call does.
+  const bool is_bracket = is_engine_bracket(text.c_str()) ||
+                          text.starts_with("Torch-Compiled Region") ||
+                          text == "TorchDynamo Cache Lookup";
+  if (is_bracket || text.starts_with("torchtally::")) {
     name.kind = OperatorName::Kind::kIgnored;
   } else if (text == "torch::autograd::AccumulateGrad") {
     name.kind = OperatorName::Kind::kAccumulate;

@@ -14,7 +14,7 @@ namespace tally::hooks {
 struct OperatorName {
   enum class Kind : uint8_t {
     kOperator,
-    kIgnored,      // the engine's own bracket around a node, our own operators
+    kIgnored,      // a bracket of the engine or of torch.compile, our own operators
     kAccumulate,   // the node that writes a .grad
     kNode,
     kUpdate,       // the scope that Python's optimizers open around a step

@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
+#include <map>
+
 #include "hooks/cupti/counters.h"
 #include "hooks/torch/cpu_allocator.h"
 #include "hooks/torch/operators.h"
@@ -60,8 +63,7 @@ class Counters : public testing::Test {
       const auto weight = torch::randn({8, 8}).requires_grad_(true);
       for (int i = 0; i < steps; ++i) {
         session.step_begin();
-        const auto input = torch::randn({4, 8});
-        (matmul_ ? input.matmul(weight) : input.mm(weight)).sum().backward();
+        forward_(weight).sum().backward();
         ranges_of_step_.push_back(FakeCupti::instance().ranges.size());
         session.step_end(false);
       }
@@ -102,7 +104,10 @@ class Counters : public testing::Test {
   }
   FakeDriver driver_;
   std::vector<size_t> ranges_of_step_;
-  bool matmul_ = false;  // an operator that calls the product
+  // The forward pass of the program.
+  std::function<torch::Tensor(const torch::Tensor&)> forward_ = [](const torch::Tensor& weight) {
+    return torch::randn({4, 8}).mm(weight);
+  };
 };
 
 TEST_F(Counters, EachOperatorHasWhatItExecuted) {
@@ -178,7 +183,7 @@ TEST_F(Counters, ExecutedFlopsKeepTheirFormat) {
 // The product of the forward pass is inside another operator, which executes it: beside what that
 // one executed stands what its parts have by formula. Its gradient is an operator of its own.
 TEST_F(Counters, WhatIsExecutedStandsBesideTheFormulasOfAllThatRan) {
-  matmul_ = true;
+  forward_ = [](const torch::Tensor& weight) { return torch::randn({4, 8}).matmul(weight); };
   const recording::Run recorded = run(1);
   const double flops = 2.0 * 4 * 8 * 8;
   double in_ranges = 0;
@@ -194,6 +199,51 @@ TEST_F(Counters, WhatIsExecutedStandsBesideTheFormulasOfAllThatRan) {
     EXPECT_EQ(row.alignment, is_outer ? 4u : 0u) << op;  // of 4, 8 and 8
   }
   EXPECT_EQ(in_ranges, 2 * flops);
+}
+
+// The sizes of what is multiplied, as far as the operator's inputs tell them.
+TEST_F(Counters, AlignmentIsOfEverySizeOfTheProduct) {
+  forward_ = [](const torch::Tensor& weight) {
+    // 3 x 4 rows beside a matrix; each matrix of a stack by itself; a convolution.
+    const auto rows = at::linear(torch::randn({3, 4, 8}), weight);
+    const auto stack = at::matmul(torch::randn({3, 16, 32}), torch::randn({3, 32, 64}));
+    const auto image = at::conv2d(torch::randn({1, 8, 4, 4}), torch::randn({8, 8, 3, 3}));
+    return rows.sum() + stack.sum() + image.sum();
+  };
+  const recording::Run recorded = run(1);
+  std::map<std::string, uint32_t> alignment;
+  for (const OperatorRow& row : recorded.steps[0].books.operators) {
+    if (row.phase != Phase::kBackward && row.range_flops > 0) {
+      alignment[recorded.text(row.op)] = row.alignment;
+    }
+  }
+  EXPECT_EQ(alignment["aten::linear"], 4u);
+  EXPECT_EQ(alignment["aten::matmul"], 16u);
+  ASSERT_TRUE(alignment.contains("aten::conv2d"));
+  EXPECT_EQ(alignment["aten::conv2d"], 0u);
+}
+
+TEST_F(Counters, CausalAttentionSaysSo) {
+  for (const bool causal : {true, false}) {
+    FakeCupti::reset();
+    forward_ = [causal](const torch::Tensor& weight) {
+      const auto q = weight.view({1, 1, 8, 8});
+      return at::scaled_dot_product_attention(q, q, q, {}, 0, causal);
+    };
+    const recording::Run recorded = run(1);
+    double in_ranges = 0, left_out = 0;
+    size_t rows = 0;
+    for (const OperatorRow& row : recorded.steps[0].books.operators) {
+      if (recorded.text(row.op).find("attention") == std::string::npos || row.range_flops == 0)
+        continue;
+      in_ranges += row.range_flops;
+      left_out += row.causal_flops;
+      ++rows;
+    }
+    EXPECT_EQ(rows, 2u);  // forward and backward
+    EXPECT_GT(in_ranges, 0);
+    EXPECT_EQ(left_out, causal ? in_ranges : 0);
+  }
 }
 
 TEST_F(Counters, MmaSyncIsCountedWhereItRan) {

@@ -179,6 +179,21 @@ TEST_F(PinnedMemory, ManyThreads) {
   }
 }
 
+TEST_F(PinnedMemory, AnAllocationThatFailsIsAMarkWithItsNumbers) {
+  torch::Tensor kept;
+  const auto run = profiled([&](Profiler& profiler) {
+    const auto step = profiler.step();
+    kept = torch::empty({1000}).pin_memory();
+    const auto host = torch::TensorOptions(torch::kByte).pinned_memory(true);
+    EXPECT_THROW(torch::empty({int64_t{1} << 50}, host), c10::Error);
+  });
+  const MarkBook oom = mark(run, 0, Mark::kOom);
+  EXPECT_EQ(oom.wanted_bytes, int64_t{1} << 50);
+  EXPECT_EQ(oom.limit_bytes, run.info.devices[pinned_index(run)].memory_bytes);
+  EXPECT_EQ(oom.bytes, 4000);
+  EXPECT_EQ(mark(run, 0, Mark::kEnd).bytes, 4000);
+}
+
 // The statistics that LibTorch itself gives through our allocator are its own.
 TEST_F(PinnedMemory, TheProgramSeesItsOwnStatistics) {
   (void)profiled([&](Profiler& profiler) {

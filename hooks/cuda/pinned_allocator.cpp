@@ -104,19 +104,18 @@ bool PinnedAllocator::watch(c10::DataPtr& data) const {
 
 c10::DataPtr PinnedAllocator::allocate(size_t bytes) {
   if (!is_recording_.load(std::memory_order_acquire)) return previous_->allocate(bytes);
-  const InFlight in_flight(*this);
-  c10::DataPtr data;
   try {
-    data = previous_->allocate(bytes);
+    const InFlight in_flight(*this);
+    c10::DataPtr data = previous_->allocate(bytes);
+    if (watch(data)) {
+      const HookTimer timer;
+      tell_alloc(data, static_cast<int64_t>(bytes), 0);
+    }
+    return data;
   } catch (...) {
     tell_failure(bytes);
     throw;
   }
-  if (watch(data)) {
-    const HookTimer timer;
-    tell_alloc(data, static_cast<int64_t>(bytes), 0);
-  }
-  return data;
 }
 
 DeviceIndex PinnedAllocator::device_of(c10::DataPtr& data, int64_t bytes) noexcept {
@@ -290,6 +289,7 @@ void PinnedAllocator::tell_failure(size_t bytes) noexcept {
       if (!context) return;
       find_device();
     }
+    tell_statistics();
     if (const auto failed = context->devices.allocation_failed.load()) failed(*context);
     Event event;
     event.kind = EventKind::kOutOfMemory;

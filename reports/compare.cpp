@@ -176,6 +176,9 @@ std::string render_compare_text(const Comparison& c, size_t rows) {
   section("By module" + at + ": what changed most", changed(c.modules), rows, "(no module)");
   section("By operator" + at + ": what changed most", changed(c.operators), rows, "(no operator)");
   section("FLOPs by operator: what changed most", changed(c.work), rows, "(no operator)");
+  if (!c.executed.empty()) {
+    section("FLOPs executed, by number format", c.executed, c.executed.size(), "");
+  }
   return out;
 }
 
@@ -195,7 +198,8 @@ std::string render_compare_json(const Comparison& c) {
                  {"roles", json_rows(c.roles)},
                  {"modules", json_rows(c.modules)},
                  {"operators", json_rows(c.operators)},
-                 {"work", json_rows(c.work)}};
+                 {"work", json_rows(c.work)},
+                 {"executed", json_rows(c.executed)}};
   return out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -230,6 +234,8 @@ std::string render_compare_html(const Comparison& c) {
                  changed(c.operators), "no operator", false, kRows);
   out += html_table(c, "work", "FLOPs", "Of the step, by operator; what changed most comes first.",
                     changed(c.work), "no operator", false, kRows);
+  out += html_table(c, "executed", "Executed", "By hardware counters, by number format.",
+                    c.executed, "", false, kRows);
   out +=
       "<footer>TorchTally. MiB and GiB are binary; FLOP counts are decimal. Exact numbers are in "
       "the cells' titles.</footer>\n</main>\n</body>\n</html>\n";

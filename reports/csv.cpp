@@ -32,4 +32,43 @@ std::string render_csv(const analysis::Summary& summary) {
   return out;
 }
 
+namespace {
+
+// A number as it was counted; 17 digits are exact.
+std::string number(double value) { return fmt::format("{:.17g}", value); }
+
+std::string executed_cells(const std::optional<analysis::Executed>& executed) {
+  std::string out;
+  if (!executed) return std::string(4 + kFlopFormatCount, ',');
+  out += "," + number(executed->tensor_flops) + "," + number(executed->scalar_flops);
+  for (size_t i = 0; i < kFlopFormatCount; ++i) {
+    out += ",";
+    if (executed->by_format.empty() && executed->flops() > 0) continue;  // an old recording
+    out += number(executed->by_format.of(static_cast<FlopFormat>(i)));
+  }
+  return out + "," + number(executed->device_seconds) + "," + number(executed->dram_bytes);
+}
+
+}  // namespace
+
+std::string render_flops_csv(const analysis::Summary& summary) {
+  std::string out =
+      "rank,step,phase,module,operator,kernel,calls,flops,torch,elementwise,seconds,tensor,scalar";
+  for (const Word& word : kFlopFormatWords) out += fmt::format(",{}", word.key);
+  out += ",device_seconds,dram_bytes\n";
+  const std::string rank = summary.rank < 0 ? "" : fmt::format("{}", summary.rank);
+  for (const analysis::OperatorRow& row : summary.step().operators) {
+    out += fmt::format("{},{},{},{},{},,{},{},{},{},{}", rank, summary.step().index, key(row.phase),
+                       csv_cell(row.module), csv_cell(row.op), row.calls, number(row.flops),
+                       number(row.torch_flops), number(row.elementwise_flops), number(row.seconds));
+    out += executed_cells(row.executed) + "\n";
+  }
+  for (const analysis::KernelRow& row : summary.kernels) {
+    out += fmt::format("{},{},{},{},{},{},{},,,,", rank, summary.kernels_step, key(row.phase),
+                       csv_cell(row.module), csv_cell(row.op), csv_cell(row.kernel), row.calls);
+    out += executed_cells(row.executed) + "\n";
+  }
+  return out;
+}
+
 }  // namespace tally::reports

@@ -12,4 +12,8 @@ namespace tally::reports {
 
 std::string render_csv(const analysis::Summary& summary);
 
+// Work of the step that the Summary explains: a row for each operator of a phase and module, then
+// for each kernel that has a name. What was not counted is empty.
+std::string render_flops_csv(const analysis::Summary& summary);
+
 }  // namespace tally::reports

@@ -105,11 +105,19 @@ Json device_step(const analysis::DeviceStep& device) {
           {"frees", device.frees}};
 }
 
+// Only the formats that occurred; none where an old recording does not know them.
+Json by_format(const FlopsByFormat& formats) {
+  Json out = Json::object();
+  for (const auto& part : formats) out[std::string(key(part.format))] = number(part.flops);
+  return out;
+}
+
 Json executed(const analysis::Executed& e) {
   return {{"tensor", number(e.tensor_flops)},
           {"scalar", number(e.scalar_flops)},
           {"device_seconds", e.device_seconds},
-          {"dram_bytes", number(e.dram_bytes)}};
+          {"dram_bytes", number(e.dram_bytes)},
+          {"by_format", by_format(e.by_format)}};
 }
 
 Json flops(const analysis::Flops& f) {
@@ -120,7 +128,13 @@ Json flops(const analysis::Flops& f) {
            {"elementwise", number(f.elementwise)},
            {"torch", number(f.torch)},
            {"source", f.source}};
-  if (f.executed) out["executed"] = executed(*f.executed);
+  if (!f.executed) return out;
+  out["executed"] = executed(*f.executed);
+  Json phases = Json::object();
+  for (const auto& [phase, formats] : f.executed_by_phase) {
+    phases[std::string(key(phase))] = by_format(formats);
+  }
+  out["executed"]["by_phase"] = std::move(phases);
   return out;
 }
 
@@ -281,6 +295,27 @@ Json verdicts(const Summary& summary) {
 
 Json maybe(const std::optional<double>& value) { return value ? number(*value) : Json(); }
 
+// Why tensor cores executed more or less than the model's FLOPs: the causes add up.
+Json executed_difference(const analysis::ExecutedDifference& d) {
+  Json causes = Json::array();
+  for (const analysis::ExecutedCause& c : d.causes) {
+    Json operators = Json::array();
+    for (const auto& [op, flops] : c.operators) {
+      operators.push_back({{"operator", op}, {"flops", number(flops)}});
+    }
+    causes.push_back({{"cause", c.cause},
+                      {"title", c.title},
+                      {"flops", number(c.flops)},
+                      {"proved", c.is_proved},
+                      {"why", c.why},
+                      {"operators", std::move(operators)}});
+  }
+  return {{"model", number(d.model)},
+          {"executed", number(d.executed)},
+          {"difference", number(d.executed - d.model)},
+          {"causes", std::move(causes)}};
+}
+
 Json utilization(const analysis::Utilization& u) {
   Json roofline = Json::array();
   for (const analysis::RooflinePoint& point : u.roofline) {
@@ -300,6 +335,8 @@ Json utilization(const analysis::Utilization& u) {
           {"executed_hfu", maybe(u.executed_hfu)},
           {"executed_ratio", maybe(u.executed_ratio)},
           {"executed_cause", u.executed_cause},
+          {"executed_difference",
+           u.executed_difference ? executed_difference(*u.executed_difference) : Json()},
           {"roofline", std::move(roofline)},
           {"roofline_cause", u.roofline_cause}};
 }

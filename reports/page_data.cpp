@@ -246,6 +246,7 @@ void Packer::pack_detail() {
   Table spans("span", {"step", "phase", "micro_step", "begin", "end"});
   Table operators("operator", {"step", "phase", "module", "op", "calls", "flops", "torch",
                                "elementwise", "ns", "tensor", "scalar", "device_ns", "dram"});
+  Table formats("format", {"operator", "format", "flops"});
   Table blocks("block", {"step", "device", "bytes", "count", "role", "saved", "phase", "module",
                          "op", "name", "dtype", "shape", "source", "age_us"});
   for (size_t i = 0; i < s_.steps.size(); ++i) {
@@ -256,6 +257,9 @@ void Packer::pack_detail() {
     }
     for (const analysis::OperatorRow& row : step.operators) {
       const analysis::Executed counted = row.executed.value_or(analysis::Executed{});
+      for (const auto& part : counted.by_format) {
+        formats.add(operators.size(), part.format, part.flops);
+      }
       operators.add(i, row.phase, id(row.module), id(row.op), row.calls, row.flops, row.torch_flops,
                     row.elementwise_flops, std::llround(row.seconds * 1e9), counted.tensor_flops,
                     counted.scalar_flops, std::llround(counted.device_seconds * 1e9),
@@ -270,7 +274,7 @@ void Packer::pack_detail() {
       }
     }
   }
-  for (const Table* table : {&spans, &operators, &blocks, &timelines_, &points_, &changes_}) {
+  for (const Table* table : {&spans, &operators, &formats, &blocks, &timelines_, &points_, &changes_}) {
     table->move_to(&columns_);
   }
 }
@@ -285,10 +289,7 @@ std::vector<std::pair<std::string, analysis::KernelRow>> Packer::kernels_by_name
       sum.op += (sum.op.empty() ? "" : ", ") + op;
     }
     sum.calls += row.calls;
-    sum.executed.tensor_flops += row.executed.tensor_flops;
-    sum.executed.scalar_flops += row.executed.scalar_flops;
-    sum.executed.device_seconds += row.executed.device_seconds;
-    sum.executed.dram_bytes += row.executed.dram_bytes;
+    sum.executed.add(row.executed);
   }
   std::vector<std::pair<std::string, analysis::KernelRow>> rows(sums.begin(), sums.end());
   std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
@@ -367,9 +368,27 @@ Json Packer::meta() const {
                         {"bytes", point.dram_bytes},
                         {"seconds", point.device_seconds}});
   }
+  Json difference;  // null: not known
+  if (u.executed_difference) {
+    Json causes = Json::array();
+    for (const analysis::ExecutedCause& c : u.executed_difference->causes) {
+      causes.push_back({{"title", c.title},
+                        {"flops", c.flops},
+                        {"proved", c.is_proved},
+                        {"why", c.why},
+                        {"operators", c.operators}});
+    }
+    difference = {{"model", u.executed_difference->model},
+                  {"executed", u.executed_difference->executed},
+                  {"causes", std::move(causes)}};
+  }
   Json kernels = Json::array();
   for (const auto& [name, kernel] : kernels_by_name()) {
     const analysis::Executed& e = kernel.executed;
+    Json formats = Json::array();  // of each word
+    for (size_t i = 0; i < kFlopFormatCount; ++i) {
+      formats.push_back(e.by_format.of(static_cast<FlopFormat>(i)));
+    }
     kernels.push_back({{"name", name},
                        {"ops", kernel.op},
                        {"calls", kernel.calls},
@@ -377,7 +396,8 @@ Json Packer::meta() const {
                         {{"tensor", e.tensor_flops},
                          {"scalar", e.scalar_flops},
                          {"ns", std::llround(e.device_seconds * 1e9)},
-                         {"dram", e.dram_bytes}}}});
+                         {"dram", e.dram_bytes},
+                         {"formats", std::move(formats)}}}});
   }
   const analysis::MarkSummary* explained = s_.mark();
   const analysis::Overhead& o = s_.overhead;
@@ -386,6 +406,7 @@ Json Packer::meta() const {
           {"roles", role_words()},
           {"phases", words(kPhaseWords)},
           {"marks", words(kMarkWords)},
+          {"formats", words(kFlopFormatWords)},
           {"strings", strings_},
           {"headline", s_.headline},
           {"recording", s_.recording},
@@ -421,6 +442,7 @@ Json Packer::meta() const {
             {"mfu", maybe(u.mfu)},
             {"hfu", maybe(u.hfu)},
             {"cause", u.cause},
+            {"executed_difference", std::move(difference)},
             {"roofline", std::move(roofline)},
             {"roofline_cause", u.roofline_cause}}},
           {"kernels", {{"step", s_.kernels_step}, {"rows", std::move(kernels)}}},

@@ -10,7 +10,7 @@
 
 namespace tally::reports {
 
-inline constexpr int kPageDataVersion = 3;
+inline constexpr int kPageDataVersion = 4;
 
 struct PageData {
   std::string meta;     // JSON: ASCII, without < > &

@@ -31,6 +31,7 @@ constexpr size_t kModules = 4;
 constexpr size_t kBlocks = 3;
 constexpr size_t kWork = 4;
 constexpr size_t kKernels = 4;
+constexpr size_t kExecuted = 50;  // width of what a kernel executed, by format
 constexpr size_t kNotes = 6;
 constexpr size_t kRanks = 4;
 constexpr size_t kRemedies = 3;
@@ -380,6 +381,18 @@ void Text::theory() {
   }
 }
 
+// " (bf16 1.2 TFLOP, tf32 3 GFLOP)": of tensor cores or of scalar instructions; "" where not known.
+std::string formats(const analysis::Executed& executed, bool tensor) {
+  std::string out;
+  for (const auto& part : executed.by_format) {
+    if (is_tensor(part.format) != tensor) continue;
+    const std::string_view name = key(part.format);
+    out += fmt::format("{}{} {}", out.empty() ? " (" : ", ", name.substr(name.find('_') + 1),
+                       format_flops(part.flops));
+  }
+  return out.empty() ? out : out + ")";
+}
+
 // Modules at the left, operators at the right.
 void Text::flops() {
   const analysis::Flops& f = step_.flops;
@@ -407,14 +420,17 @@ void Text::flops() {
     const auto add = [&counted](bool there, const std::string& text) {
       if (there) counted += (counted.empty() ? "" : ", ") + text;
     };
-    add(e.tensor_flops > 0, "tensor cores " + format_flops(e.tensor_flops));
-    add(e.scalar_flops > 0, "scalar instructions " + format_flops(e.scalar_flops));
+    add(e.tensor_flops > 0, "tensor cores " + format_flops(e.tensor_flops) + formats(e, true));
+    add(e.scalar_flops > 0,
+        "scalar instructions " + format_flops(e.scalar_flops) + formats(e, false));
     add(e.device_seconds > 0, "kernels " + format_seconds(e.device_seconds));
     add(e.dram_bytes > 0,
         format_bytes(std::llround(e.dram_bytes)) + " read from and written to the device's memory");
     if (u.executed_hfu) counted += fmt::format("; {:.1f} % of the peak", 100 * *u.executed_hfu);
     if (u.executed_ratio) {
-      counted += fmt::format("; tensor cores {:.3f}x the formulas: {}", *u.executed_ratio,
+      const bool has_causes = u.executed_difference && !u.executed_difference->causes.empty();
+      counted += fmt::format("; tensor cores {:.3f}x the formulas{}: {}", *u.executed_ratio,
+                             has_causes ? "; from the model's FLOPs to them" : "",
                              clean(u.executed_cause));
     }
     wrapped("Executed, by hardware counters: ", counted, kWidth - 32, 2);
@@ -451,27 +467,42 @@ void Text::flops() {
 
 // By name: an operator launches some of each.
 void Text::kernels() {
-  std::map<std::string, std::pair<double, uint32_t>> by_name;  // seconds, calls
+  struct Sum {
+    double time = 0;
+    uint32_t calls = 0;
+    FlopsByFormat executed;  // where counters were read kernel by kernel
+  };
+  std::map<std::string, Sum> by_name;
   double seconds = 0;
   for (const analysis::KernelRow& row : s_.kernels) {
-    auto& [time, calls] = by_name[row.kernel];
-    time += row.executed.device_seconds;
-    calls += row.calls;
+    Sum& sum = by_name[row.kernel];
+    sum.time += row.executed.device_seconds;
+    sum.calls += row.calls;
+    sum.executed.add(row.executed.by_format);
     seconds += row.executed.device_seconds;
   }
-  std::vector<std::pair<std::string, std::pair<double, uint32_t>>> rows(by_name.begin(),
-                                                                        by_name.end());
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const auto& a, const auto& b) { return a.second.first > b.second.first; });
+  std::vector<std::pair<std::string, Sum>> rows(by_name.begin(), by_name.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.second.time > b.second.time;
+  });
   if (rows.empty()) return;
   const size_t shown = std::min(rows.size(), at_most(kKernels, 1));
   line(fmt::format("Kernels of step {}, by name; {} in all{}:", s_.kernels_step,
                    format_seconds(seconds),
                    shown < rows.size() ? fmt::format(", {} of {} names", shown, rows.size()) : ""));
   for (size_t i = 0; i < shown; ++i) {
-    const auto& [time, calls] = rows[i].second;
-    line(fit(format_seconds(time), 10, true) + fit(percent(time, seconds), 8, true) +
-         fit(fmt::format("x{}", calls), 8, true) + "  " + cut(clean(rows[i].first), kWidth - 28));
+    const Sum& sum = rows[i].second;
+    std::string executed;  // most FLOPs first
+    std::vector<FlopsByFormat::Part> parts(sum.executed.begin(), sum.executed.end());
+    std::stable_sort(parts.begin(), parts.end(),
+                     [](const auto& a, const auto& b) { return a.flops > b.flops; });
+    for (const auto& part : parts) {
+      executed += fmt::format("  {} {}", title(part.format), format_flops(part.flops));
+    }
+    line(fit(format_seconds(sum.time), 10, true) + fit(percent(sum.time, seconds), 8, true) +
+         fit(fmt::format("x{}", sum.calls), 8, true) + "  " +
+         cut(clean(rows[i].first), kWidth - 28 - std::min(executed.size(), kExecuted)) +
+         executed.substr(0, o_.full ? kAll : kExecuted));
   }
 }
 

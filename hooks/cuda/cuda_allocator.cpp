@@ -53,7 +53,7 @@ class CudaAllocatorSource final : public Source {
     context_ = &context;
     allocator_ = cuda::find_allocator();
     source_of_session.store(this);
-    context.devices.before_mark.store([](Context&) noexcept {
+    context.devices.before_mark[DeviceWatch::kCuda].store([](Context&) noexcept {
       if (CudaAllocatorSource* self = source_of_session.load()) self->before_mark();
     });
     context.devices.cuda_is_used.store([](Context&) noexcept {
@@ -72,11 +72,10 @@ class CudaAllocatorSource final : public Source {
   void stop() noexcept override {
     if (!context_) return;
     context_->devices.watches_cuda.store(false);
-    context_->devices.before_mark.store(nullptr);
+    context_->devices.before_mark[DeviceWatch::kCuda].store(nullptr);
     context_->devices.cuda_is_used.store(nullptr);
     source_of_session.store(nullptr);
     cuda::end();
-    if (began_.load()) pinned_bytes_ = cuda::pinned_peak_bytes();
     if (!began_.load()) explain(refusal_.empty() ? "the program did not use CUDA" : refusal_);
     context_ = nullptr;
   }
@@ -90,13 +89,6 @@ class CudaAllocatorSource final : public Source {
           "what is "
           "not known.",
           device, format_bytes(peak.allocated_bytes), format_bytes(peak.reserved_bytes)));
-    }
-    if (pinned_bytes_ > 0) {
-      statistics.notes.push_back(
-          fmt::format("Pinned host memory: at most {}, by LibTorch's statistics since the program "
-                      "began; it is in no "
-                      "sum.",
-                      format_bytes(pinned_bytes_)));
     }
     return statistics;
   }
@@ -112,10 +104,7 @@ class CudaAllocatorSource final : public Source {
     if (began_.load() || !refusal_.empty()) return began_.load();
     const int64_t begin_ns = now_ns();
     try {
-      context_->directory.update([](RunInfo& info) {
-        info.devices.resize(1);  // after the CPU
-        for (DeviceInfo& device : cuda::list_devices()) info.devices.push_back(std::move(device));
-      });
+      context_->directory.update([](RunInfo& info) { cuda::register_devices(info); });
       if (!cuda::begin(*context_, *allocator_)) return false;
       cuda::ask_devices(*allocator_);
       began_.store(true, std::memory_order_release);
@@ -163,7 +152,6 @@ class CudaAllocatorSource final : public Source {
   };
   mutable std::mutex mutex_;   // of the beginning, and of what follows
   std::map<int, Peak> peaks_;  // by device
-  std::atomic<int64_t> pinned_bytes_{0};
   std::atomic<bool> began_{false};
   std::string refusal_;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hooks/cuda/torch_cuda.h"
 
-#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/core/Tensor.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -12,6 +12,7 @@
 #include <shared_mutex>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 namespace tally::hooks::cuda {
 namespace {
@@ -78,13 +79,9 @@ std::vector<DeviceInfo> list_devices() {
   return devices;
 }
 
-int64_t pinned_peak_bytes() noexcept {
-  try {
-    at::HostAllocator* allocator = at::getHostAllocator(c10::DeviceType::CUDA);
-    return allocator ? allocator->get_stats().allocated_bytes.peak : 0;
-  } catch (...) {  // there is none for CUDA
-    return 0;
-  }
+void register_devices(RunInfo& info) {
+  if (info.devices.size() > 1) return;
+  for (DeviceInfo& device : list_devices()) info.devices.push_back(std::move(device));
 }
 
 int current_device() {

@@ -29,9 +29,8 @@ std::string why_no_device();
 // Names and sizes of the devices that the process sees. Only once the program has initialised CUDA.
 std::vector<DeviceInfo> list_devices();
 
-// The most pinned host memory that LibTorch had for copies to and from CUDA devices, free blocks of
-// its cache included; 0 when none. The allocator of it tells nobody of single blocks.
-int64_t pinned_peak_bytes() noexcept;
+// Lists them after the CPU, once: the k-th is device k + 1 of the recording.
+void register_devices(RunInfo& info);
 
 // The device that this thread uses. Only once the program has initialised CUDA.
 int current_device();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "hooks/cupti/activity_recorder.h"
+#include "hooks/cupti/alignment.h"
 #include "hooks/cupti/kernels.h"
 #include "hooks/cupti/launch_names.h"
 #include "hooks/cupti/range_counter.h"
@@ -72,6 +73,7 @@ class CounterSource final : public Source {
     using Scope = at::RecordScope;
     handle_ = at::addGlobalCallback(
         at::RecordFunctionCallback(&on_start, &on_end)
+            .needsInputs(true)
             .scopes(std::unordered_set<Scope, std::hash<Scope>>{Scope::FUNCTION}));
   }
 
@@ -163,9 +165,10 @@ class CounterSource final : public Source {
   static std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
     if (is_operator(function) && depth.operators++ == 0) {
       if (CounterSource* self = counting.load(std::memory_order_acquire)) {
-        depth.opened = self->options_.per_kernel ? self->begin_name() : self->begin_range();
+        depth.opened =
+            self->options_.per_kernel ? self->begin_name(function) : self->begin_range(function);
       } else if (CounterSource* namer = naming.load(std::memory_order_acquire)) {
-        depth.opened = namer->begin_name();
+        depth.opened = namer->begin_name(function);
       }
     }
     return nullptr;
@@ -211,7 +214,7 @@ class CounterSource final : public Source {
     for (const RangeCounter::Row& row : result.rows) {
       for (size_t i = 0; i < metrics.size(); ++i) {
         if (metrics[i].counted == Counted::kInstructions)
-          instructions_[metrics[i].type] += row.values[i];
+          instructions_[metrics[i].instruction] += row.values[i];
       }
       if (options_.per_kernel) continue;
       CountedSums sums;
@@ -249,11 +252,11 @@ class CounterSource final : public Source {
     named_ = !report.kernels.empty();
   }
   // An operator gets a number that its kernels are known by.
-  Opened begin_name() noexcept {
+  Opened begin_name(const at::RecordFunction& function) noexcept {
     const std::lock_guard lock(mutex_);
     if (!open_ && !recorder_) return Opened::kNothing;
     depth.id = id_of_range(range_);
-    push_range();
+    push_range(function);
     if (recorder_) recorder_->push_op(depth.id);
     return Opened::kId;
   }
@@ -262,14 +265,16 @@ class CounterSource final : public Source {
     if (recorder_) recorder_->pop_op();
   }
 
-  void push_range() noexcept {
+  void push_range(const at::RecordFunction& function) noexcept {
     Event event;
     event.kind = EventKind::kRange;
     event.a = range_++;
+    event.b = alignment_of(function);
+    event.flags = is_causal(function) ? event_flags::kCausal : 0;
     context_->log.push(event);
   }
   // Ranges of a context stand one after the other: while one is open, other threads have none.
-  Opened begin_range() noexcept {
+  Opened begin_range(const at::RecordFunction& function) noexcept {
     const std::lock_guard lock(mutex_);
     if (!open_) return Opened::kNothing;
     if (range_open_) {
@@ -283,7 +288,7 @@ class CounterSource final : public Source {
       return Opened::kNothing;
     }
     range_open_ = true;
-    push_range();
+    push_range(function);
     return Opened::kRange;
   }
   void end_range() noexcept {

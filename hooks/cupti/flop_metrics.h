@@ -8,11 +8,13 @@
 #include <string_view>
 #include <vector>
 
+#include "profiler/core/flop_format.h"
+
 namespace tally::hooks::cupti {
 
 enum class Counted {
-  kTensorFlops,   // by tensor cores
-  kScalarFlops,   // by scalar instructions, fp16 to fp64
+  kTensorFlops,   // by tensor cores, of Metric::format
+  kScalarFlops,   // by scalar instructions, of Metric::format
   kNanoseconds,   // of kernels, on the device
   kDramBytes,     // read and written
   kInstructions,  // tells whether a set is worth its passes; no FLOPs
@@ -22,7 +24,8 @@ struct Metric {
   std::string name;
   double weight = 1;
   Counted counted = Counted::kTensorFlops;
-  std::string_view type{};  // "bf16", "fp32", ...: of what is multiplied; "" for others
+  FlopFormat format{};             // of FLOPs
+  std::string_view instruction{};  // of kInstructions: "mma.sync" or "wgmma"
 };
 
 struct MetricSet {

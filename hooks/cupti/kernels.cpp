@@ -20,6 +20,7 @@ struct Sum {
 using Kernels = std::map<std::pair<uint64_t, std::string>, Sum>;  // by id of the operator and name
 
 constexpr auto kTime = static_cast<size_t>(CountedQuantity::kNanoseconds);
+constexpr auto kTraffic = static_cast<size_t>(CountedQuantity::kDramBytes);
 
 void tell(Context& context, const Kernels& kernels) {
   for (const auto& [key, sum] : kernels) {
@@ -59,16 +60,14 @@ void CountedSums::add(const std::vector<Metric>& metrics, const std::vector<doub
     const double value = metrics[i].weight * values[i];
     switch (metrics[i].counted) {
       case Counted::kTensorFlops:
-        of[0] += value;
-        break;
       case Counted::kScalarFlops:
-        of[1] += value;
+        of[static_cast<size_t>(metrics[i].format)] += value;
         break;
       case Counted::kNanoseconds:
         of[kTime] += value;
         break;
       case Counted::kDramBytes:
-        of[3] += value;
+        of[kTraffic] += value;
         break;
       case Counted::kInstructions:
         break;

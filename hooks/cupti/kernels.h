@@ -16,7 +16,7 @@ namespace tally::hooks::cupti {
 // Ids that operators get while kernels are named: the number of their range, and one.
 inline constexpr uint64_t id_of_range(uint64_t range) { return range + 1; }
 
-// Sums of a set's values by what is counted: tensor FLOPs, scalar FLOPs, nanoseconds, bytes.
+// Sums of a set's values by what is counted: FLOPs by format, nanoseconds, bytes.
 struct CountedSums {
   double of[kCountedQuantities] = {};
   void add(const std::vector<Metric>& metrics, const std::vector<double>& values);

@@ -36,6 +36,13 @@ bool watches_cuda() noexcept {
   return devices.watches_cuda.load(std::memory_order_acquire);
 }
 
+// Of pinned memory that is watched; else 0.
+DeviceIndex pinned_device(c10::DataPtr& data, int64_t bytes) noexcept {
+  Context* context = recording();
+  const auto ask = context ? context->devices.pinned_device.load(std::memory_order_acquire) : nullptr;
+  return ask ? ask(&data, bytes) : DeviceIndex{0};
+}
+
 }  // namespace
 
 StorageRef storage_of(const at::Tensor& tensor) noexcept {
@@ -53,8 +60,9 @@ StorageRef storage_of(const at::Tensor& tensor) noexcept {
   ref.pointer = data.get();
   ref.bytes = bytes;
   if (device.is_cpu()) {
-    ref.foreign =
-        !is_watched(data) && adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
+    if (is_watched(data)) return ref;
+    ref.device = pinned_device(data, bytes);
+    ref.foreign = ref.device == 0 && adopt(data, static_cast<size_t>(bytes)) == Watched::kForeign;
   } else {
     // Nothing is adopted there: the allocator's events tell every block, with its address.
     ref.device = static_cast<DeviceIndex>(1 + device.index());

@@ -112,12 +112,10 @@ void add(Flops* flops, Phase phase, double counted, double torch, double element
   }
 }
 
-void add(std::optional<Executed>* sum, const Executed& part) {
-  if (!*sum) sum->emplace();
-  (*sum)->tensor_flops += part.tensor_flops;
-  (*sum)->scalar_flops += part.scalar_flops;
-  (*sum)->device_seconds += part.device_seconds;
-  (*sum)->dram_bytes += part.dram_bytes;
+void add(Flops* flops, Phase phase, const Executed& part) {
+  if (!flops->executed) flops->executed.emplace();
+  flops->executed->add(part);
+  if (!part.by_format.empty()) flops->executed_by_phase[phase].add(part.by_format);
 }
 
 StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detail) const {
@@ -140,8 +138,9 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
     add(&out.flops, row.phase, row.flops, row.torch_flops, row.elementwise_flops);
     std::optional<Executed> executed;
     if (row.is_counted()) {
-      executed = {row.tensor_flops, row.scalar_flops, row.device_ns * kNano, row.dram_bytes};
-      add(&out.flops.executed, *executed);
+      executed = {row.tensor_flops, row.scalar_flops, row.device_ns * kNano, row.dram_bytes,
+                  row.by_format};
+      add(&out.flops, row.phase, *executed);
     }
     if (!in_detail) continue;
     out.operators.push_back({row.phase, text(row.module), text(row.op), row.calls, row.flops,
@@ -258,7 +257,7 @@ void Builder::fill_modules(Summary* summary) const {
   for (const OperatorRow& row : shown.operators) {
     ModuleSummary& out = module(row.module);
     add(&out.flops, row.phase, row.flops, row.torch_flops, row.elementwise_flops);
-    if (row.executed) add(&out.flops.executed, *row.executed);
+    if (row.executed) add(&out.flops, row.phase, *row.executed);
     out.seconds += row.seconds;
   }
 }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <span>
 
 #include <fmt/format.h>
 
@@ -161,6 +162,17 @@ double parse_amount(const std::string& condition, const std::string& key, std::s
   }
 }
 
+// Rows whose keys are words, in the order of the words.
+std::vector<Change> in_order(const std::vector<Change>& rows, std::span<const Word> words) {
+  std::vector<Change> out;
+  for (const Word& word : words) {
+    for (const Change& row : rows) {
+      if (row.key == word.key) out.emplace_back(row).title = word.title;
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string format_amount(double value, const std::string& unit, bool with_sign) {
@@ -181,10 +193,10 @@ Comparison compare(const std::vector<Summary>& summaries) {
   if (summaries.size() < 2) throw Error("a comparison needs two recordings or more");
   Comparison out;
   out.at = summaries.front().at;
-  std::vector<Sums> roles, modules, operators, work;
+  std::vector<Sums> roles, modules, operators, work, executed;
   for (const Summary& s : summaries) {
     out.runs.push_back({s.recording, s.step().index, s.device, s.headline});
-    Sums role, module, op, flops;
+    Sums role, module, op, flops, format;
     if (const MarkSummary* mark = s.mark()) {
       for (size_t i = 0; i < kRoleCount; ++i) {
         role[std::string(kRoleWords[i].key)] = static_cast<double>(mark->roles[i]);
@@ -195,20 +207,20 @@ Comparison compare(const std::vector<Summary>& summaries) {
       }
     }
     for (const OperatorRow& row : s.step().operators) flops[row.op] += row.flops;
+    if (s.step().flops.executed) {
+      for (const auto& part : s.step().flops.executed->by_format) {
+        format[std::string(key(part.format))] = part.flops;
+      }
+    }
+    executed.push_back(std::move(format));
     roles.push_back(std::move(role));
     modules.push_back(std::move(module));
     operators.push_back(std::move(op));
     work.push_back(std::move(flops));
   }
   out.totals = totals_of(summaries);
-  std::vector<Change> unordered = rows_of(roles, "bytes");
-  for (const Word& word : kRoleWords) {
-    for (Change& row : unordered) {
-      if (row.key != word.key) continue;
-      row.title = word.title;
-      out.roles.push_back(row);
-    }
-  }
+  out.roles = in_order(rows_of(roles, "bytes"), kRoleWords);
+  out.executed = in_order(rows_of(executed, "FLOP"), kFlopFormatWords);
   out.modules = rows_of(modules, "bytes");
   out.operators = rows_of(operators, "bytes");
   out.work = rows_of(work, "FLOP");

@@ -39,6 +39,7 @@ struct Comparison {
   std::vector<Change> modules;
   std::vector<Change> operators;  // bytes by the operator that made them
   std::vector<Change> work;       // FLOPs by operator
+  std::vector<Change> executed;   // by hardware counters, by number format; in their order
   std::string headline;
 };
 

@@ -23,7 +23,7 @@ void fill_kernels(const recording::Run& run, Summary* summary) {
          run.text(k.op),
          run.text(k.kernel),
          k.calls,
-         {k.tensor_flops, k.scalar_flops, k.device_ns * kNano, k.dram_bytes}});
+         {k.tensor_flops, k.scalar_flops, k.device_ns * kNano, k.dram_bytes, k.by_format}});
   }
   std::stable_sort(summary->kernels.begin(), summary->kernels.end(),
                    [](const KernelRow& a, const KernelRow& b) {

@@ -2,8 +2,10 @@
 // What the report does not know, in sentences. Nothing that was lost or not seen stays unsaid.
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "profiler/analysis/parts.h"
 #include "profiler/core/units.h"
@@ -95,6 +97,27 @@ void add_inferred(const Summary& summary, std::vector<std::string>* notes) {
   }
 }
 
+// Sources that miss the same thing share a line.
+void add_sources(const Summary& summary, std::vector<std::string>* notes) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> missing;  // a reason, and whose
+  for (const Source& source : summary.sources) {
+    if (source.available && source.reason.empty()) continue;
+    std::string reason = source.reason.empty() ? "no reason was recorded" : source.reason;
+    if (!reason.ends_with('.')) reason += '.';
+    if (source.available) {
+      notes->push_back(fmt::format("{}: {}", source.name, reason));
+    } else if (!missing.empty() && missing.back().first == reason) {
+      missing.back().second.push_back(source.name);
+    } else {
+      missing.push_back({reason, {source.name}});
+    }
+  }
+  for (const auto& [reason, names] : missing) {
+    notes->push_back(fmt::format("{} {} not available: {}", fmt::join(names, ", "),
+                                 names.size() == 1 ? "was" : "were", reason));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> notes(const recording::Run& run, const Summary& summary) {
@@ -102,13 +125,7 @@ std::vector<std::string> notes(const recording::Run& run, const Summary& summary
   add_ending(summary, &notes);
   add_books(run, summary, &notes);
   add_inferred(summary, &notes);
-  for (const Source& source : summary.sources) {
-    if (source.available && source.reason.empty()) continue;
-    std::string reason = source.reason.empty() ? "no reason was recorded" : source.reason;
-    if (!reason.ends_with('.')) reason += '.';
-    notes.push_back(
-        fmt::format("{}{}: {}", source.name, source.available ? "" : " was not available", reason));
-  }
+  add_sources(summary, &notes);
   notes.insert(notes.end(), run.end.notes.begin(), run.end.notes.end());
   return notes;
 }

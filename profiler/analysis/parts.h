@@ -18,6 +18,9 @@ std::vector<TheoryRow> theory_rows(const recording::Run& run, const Summary& sum
 void add_closed_forms(const recording::Run& run, const std::string& model, Summary* summary);
 // Kernels of the step shown, or of the last one that has some.
 void fill_kernels(const recording::Run& run, Summary* summary);
+// What tensor cores executed, and why it is not what the formulas say; nothing where the step shown
+// did not count them.
+void add_executed(const recording::Run& run, const Summary& summary, Utilization* out);
 Utilization utilization(const recording::Run& run, const Summary& summary);
 // Of one recording, as a row of the table of ranks.
 RankSummary rank_row(const Summary& summary);

@@ -74,7 +74,15 @@ struct Executed {
   double scalar_flops = 0;
   double device_seconds = 0;  // of kernels
   double dram_bytes = 0;
+  FlopsByFormat by_format = {};  // of the FLOPs; empty where the recording does not know
   double flops() const { return tensor_flops + scalar_flops; }
+  void add(const Executed& part) {
+    tensor_flops += part.tensor_flops;
+    scalar_flops += part.scalar_flops;
+    device_seconds += part.device_seconds;
+    dram_bytes += part.dram_bytes;
+    by_format.add(part.by_format);
+  }
 };
 
 struct OperatorRow {
@@ -161,6 +169,7 @@ struct Flops {
   double torch = 0;        // what torch.utils.flop_counter would have counted
   std::string source = "formula";
   std::optional<Executed> executed;  // all phases; only of steps that were counted and are shown
+  std::map<Phase, FlopsByFormat> executed_by_phase;  // where the formats are known
   double total() const { return forward + backward + recompute + optimizer; }
 };
 
@@ -275,6 +284,21 @@ struct RooflinePoint {
   double device_seconds = 0;
 };
 
+// A part of the difference between what tensor cores executed and the model's FLOPs by formula.
+struct ExecutedCause {
+  std::string cause;       // "recompute", "padding", ...: see profiler/analysis/executed.cpp
+  std::string title;       // for people
+  double flops = 0;        // executed more; negative: less
+  bool is_proved = false;  // by what was recorded
+  std::string why;         // what proves it, or what is not known; never empty
+  std::vector<std::pair<std::string, double>> operators = {};  // its FLOPs by operator, most first
+};
+struct ExecutedDifference {
+  double model = 0;     // by formula, without recomputation
+  double executed = 0;  // on tensor cores
+  std::vector<ExecutedCause> causes;  // their FLOPs add up to executed - model; most first
+};
+
 // How much of the device's arithmetic the step used.
 struct Utilization {
   std::string device;                      // as the table of devices calls it; "": not in it
@@ -290,6 +314,7 @@ struct Utilization {
   std::optional<double> executed_hfu;
   std::optional<double> executed_ratio;
   std::string executed_cause;
+  std::optional<ExecutedDifference> executed_difference;
   std::vector<RooflinePoint> roofline;     // most time first; empty: roofline_cause says why
   std::string roofline_cause;              // what the points are, or why there are none; never empty
 };

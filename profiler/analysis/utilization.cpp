@@ -113,54 +113,6 @@ void add_roofline(const recording::Run& run, const Summary& summary, Utilization
                         is_counted ? "executed FLOPs" : "FLOPs by formula");
 }
 
-// Where executed and formula FLOPs of products differ most, and what that can come from.
-std::string why_executed_differs(const StepSummary& step) {
-  struct Work {
-    double formula = 0, executed = 0;
-  };
-  std::map<std::string, Work> by_operator;
-  for (const OperatorRow& row : step.operators) {
-    Work& work = by_operator[row.op];
-    work.formula += row.flops;
-    if (row.executed) work.executed += row.executed->tensor_flops;
-  }
-  const auto most =
-      std::max_element(by_operator.begin(), by_operator.end(), [](const auto& a, const auto& b) {
-        return std::abs(a.second.executed - a.second.formula) <
-               std::abs(b.second.executed - b.second.formula);
-      });
-  if (most == by_operator.end() || most->second.executed == most->second.formula) {
-    return "each operator executed what its formula says";
-  }
-  const auto& [op, work] = *most;
-  const std::string name = op.empty() ? "work of no operator" : op;
-  const std::string difference =
-      fmt::format("most of the difference is in {}: {} executed, {} by formula", name,
-                  format_flops(work.executed), format_flops(work.formula));
-  if (work.formula == 0) return difference + "; it has no formula";
-  if (work.executed == 0) {
-    return difference + "; its kernels use no tensor cores, or those of another set of counters";
-  }
-  if (work.executed > work.formula) {
-    return difference + "; kernels pad their tiles, or compute parts again";
-  }
-  return difference + (op.find("attention") != std::string::npos
-                           ? "; kernels of causal attention leave out what the mask hides"
-                           : "; a part of it ran without tensor cores, or on those of another set "
-                             "of counters");
-}
-
-void add_executed(const Summary& summary, Utilization* out) {
-  const StepSummary& step = summary.step();
-  const auto& executed = step.flops.executed;
-  if (!executed || executed->tensor_flops <= 0) return;
-  if (out->peak && step.seconds > 0) {
-    out->executed_hfu = executed->flops() / step.seconds / *out->peak;
-  }
-  if (step.flops.total() > 0) out->executed_ratio = executed->tensor_flops / step.flops.total();
-  out->executed_cause = why_executed_differs(step);
-}
-
 Utilization rates(const recording::Run& run, const Summary& summary) {
   Utilization out;
   const StepSummary& step = summary.step();
@@ -220,7 +172,7 @@ Utilization rates(const recording::Run& run, const Summary& summary) {
 
 Utilization utilization(const recording::Run& run, const Summary& summary) {
   Utilization out = rates(run, summary);
-  add_executed(summary, &out);
+  add_executed(run, summary, &out);
   add_roofline(run, summary, &out);
   return out;
 }

@@ -72,6 +72,7 @@ std::string render(const analysis::RankedSummaries& ranks, const ReportFlags& fl
   const analysis::Summary& summary = ranks.summaries[ranks.explained];
   if (format == "json") return reports::render_json(summary);
   if (format == "csv") return reports::render_csv(summary);
+  if (format == "flops-csv") return reports::render_flops_csv(summary);
   if (format == "html") return reports::render_html(ranks.summaries, ranks.explained);
   return reports::render_text(summary, text_options(flags));
 }
@@ -107,9 +108,11 @@ void add_report_verb(CLI::App& app) {
                    "A recording, such as run.tally; several are the ranks of one run")
       ->required()
       ->type_name("RUN.tally");
-  verb->add_option("-f,--format", flags->format,
-                   "text, json, csv or html; default: by the name of -o, else text")
-      ->check(CLI::IsMember({"text", "json", "csv", "html"}))
+  verb->add_option(
+          "-f,--format", flags->format,
+          "text, json, csv (what was alive), flops-csv (work by operator and kernel) or html; "
+          "default: by the name of -o, else text")
+      ->check(CLI::IsMember({"text", "json", "csv", "flops-csv", "html"}))
       ->type_name("FORMAT");
   verb->add_option("-o,--output", flags->output, "Write to this file instead of the terminal")
       ->type_name("FILE");
@@ -145,6 +148,7 @@ void add_report_verb(CLI::App& app) {
       "  torchtally report run.tally -o report.html\n"
       "  torchtally report run.tally --step 3 --format json | jq .theory\n"
       "  torchtally report run.tally --at forward-edge --format csv > alive.csv\n"
+      "  torchtally report run.tally --format flops-csv > flops.csv\n"
       "  torchtally report run.tally --device cuda:1 --model gpt2\n"
       "  torchtally report rank*.tally -o report.html     the ranks of one run\n"
       "  torchtally report rank*.tally --rank 3");

@@ -56,7 +56,8 @@
 //   kWorkspace      pointer          -                -                 device  -   (scratch memory of a library)
 //
 // Of hardware counters. A range is numbered in its step and belongs to the operator that is open.
-//   kRange          range            -                -                 -       -
+//   kRange          range            alignment        -                 -       kCausal (the largest power of two that
+//                                                                               divides the sizes of its matrices)
 //   kCounted        range            value (a double) -                 what    -   (CountedQuantity)
 //   kKernel         range            value (a double) calls             name    what   (CountedQuantity;
 //                                                                               range ~0: no operator)
@@ -65,6 +66,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+
+#include "profiler/core/flop_format.h"
 
 namespace tally {
 
@@ -112,9 +115,11 @@ enum class EventKind : uint8_t {
   kCast,
 };
 
-// What is told of a range or a kernel; of kCounted and kKernel.
-enum class CountedQuantity : uint32_t { kTensorFlops, kScalarFlops, kNanoseconds, kDramBytes };
-inline constexpr size_t kCountedQuantities = 4;
+// What is told of a range or a kernel; of kCounted and kKernel. Below these two: FLOPs of the
+// FlopFormat of that number.
+enum class CountedQuantity : uint32_t { kNanoseconds = kFlopFormatCount, kDramBytes };
+inline constexpr size_t kCountedQuantities = kFlopFormatCount + 2;
+constexpr CountedQuantity quantity_of(FlopFormat format) { return static_cast<CountedQuantity>(format); }
 
 namespace event_flags {
 // Mode bits of kOpEnter and kNodeEnter.
@@ -134,6 +139,8 @@ inline constexpr uint8_t kDiscarded = 32;  // it was none: no books
 // Bits of kScopeEnter.
 inline constexpr uint8_t kUpdate = 1;       // an optimizer's step runs until the scope's end
 inline constexpr uint8_t kForwardPass = 2;  // the call of a module that no other module made
+// Bits of kRange.
+inline constexpr uint8_t kCausal = 1;  // an attention that leaves out what the mask hides
 // Bits of kSegment.
 inline constexpr uint8_t kGone = 1;    // the segment was given back to the device
 inline constexpr uint8_t kMapped = 2;  // a piece of an expandable segment

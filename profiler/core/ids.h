@@ -21,7 +21,7 @@ struct Id {
 
 using StringId = Id<struct StringTag>;  // 0 is the empty string
 
-using DeviceIndex = uint8_t;  // index into RunInfo::devices; 0 is the CPU, k + 1 is cuda:k
+using DeviceIndex = uint8_t;  // index into RunInfo::devices; 0 is the CPU, k + 1 is cuda:k; pinned memory is last
 
 // Each string once, ids dense from 0 in the order of arrival. Thread-safe; ids never change, so a
 // caller caches what it has looked up. Never frees before its own end.

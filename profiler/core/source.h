@@ -3,6 +3,7 @@
 // it says why, and the sentence reaches the report.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -32,7 +33,8 @@ class Settler {
 struct DeviceWatch {
   using Callback = void (*)(Context&) noexcept;
   // Called just before a mark is pushed: an allocator that keeps a count of its own tells it now.
-  std::atomic<Callback> before_mark{nullptr};
+  enum Allocator : uint8_t { kCuda, kPinned };
+  std::array<std::atomic<Callback>, 2> before_mark{};
   // Called when a tensor on a CUDA device is seen and nobody watches those yet.
   std::atomic<Callback> cuda_is_used{nullptr};
   // Who knows lines of the program is told of a block, perhaps under its allocator's lock, and of
@@ -40,11 +42,17 @@ struct DeviceWatch {
   using BlockCallback = void (*)(Context&, uint64_t pointer, int64_t bytes) noexcept;
   std::atomic<BlockCallback> block_made{nullptr};
   std::atomic<Callback> allocation_failed{nullptr};
+  // The device of a storage of the host that is not of the CPU's allocator: pinned memory that is
+  // watched. 0: it is not. `data` is its c10::DataPtr.
+  using PinnedCallback = DeviceIndex (*)(void* data, int64_t bytes) noexcept;
+  std::atomic<PinnedCallback> pinned_device{nullptr};
   // Storages on CUDA devices are blocks in the books.
   std::atomic<bool> watches_cuda{false};
 
   void tell_mark(Context& context) noexcept {
-    if (const Callback callback = before_mark.load(std::memory_order_acquire)) callback(context);
+    for (const auto& each : before_mark) {
+      if (const Callback callback = each.load(std::memory_order_acquire)) callback(context);
+    }
   }
 };
 

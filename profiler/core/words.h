@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The words of the product: roles, phases and marks, with their keys in every output (fixed; see
+// The words of the product: roles, phases, marks and formats of FLOPs, with their keys in every output (fixed; see
 // docs/roles.md) and their titles. One table each; nothing else spells these names.
 #pragma once
 
@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+
+#include "profiler/core/flop_format.h"
 
 namespace tally {
 
@@ -83,13 +85,26 @@ inline constexpr std::array<Word, kMarkCount> kMarkWords{{
     {"end", "end", "The step ended."},
     {"oom", "out of memory", "An allocation failed or crossed the budget."},
 }};
+inline constexpr std::array<Word, kFlopFormatCount> kFlopFormatWords{{
+    {"tensor_bf16", "tensor bf16", "Products of bf16 on tensor cores."},
+    {"tensor_fp16", "tensor fp16", "Products of fp16 on tensor cores."},
+    {"tensor_tf32", "tensor tf32", "Products of tf32 on tensor cores: fp32 that is rounded first."},
+    {"tensor_fp8", "tensor fp8", "Products of fp8 on tensor cores; where a chip has one counter for both, of fp6 and fp4 too."},
+    {"tensor_fp4", "tensor fp4", "Products of fp4 on tensor cores; where a chip has one counter for both, of fp6 too."},
+    {"tensor_fp64", "tensor fp64", "Products of fp64 on tensor cores."},
+    {"scalar_fp32", "scalar fp32", "Scalar instructions on fp32."},
+    {"scalar_fp64", "scalar fp64", "Scalar instructions on fp64."},
+    {"scalar_fp16", "scalar fp16", "Scalar instructions on fp16, two at a time."},
+}};
 
 constexpr std::string_view key(Role role) { return kRoleWords[static_cast<size_t>(role)].key; }
 constexpr std::string_view key(Phase phase) { return kPhaseWords[static_cast<size_t>(phase)].key; }
 constexpr std::string_view key(Mark mark) { return kMarkWords[static_cast<size_t>(mark)].key; }
+constexpr std::string_view key(FlopFormat format) { return kFlopFormatWords[static_cast<size_t>(format)].key; }
 constexpr std::string_view title(Role role) { return kRoleWords[static_cast<size_t>(role)].title; }
 constexpr std::string_view title(Phase phase) { return kPhaseWords[static_cast<size_t>(phase)].title; }
 constexpr std::string_view title(Mark mark) { return kMarkWords[static_cast<size_t>(mark)].title; }
+constexpr std::string_view title(FlopFormat format) { return kFlopFormatWords[static_cast<size_t>(format)].title; }
 
 // The value behind a key, or nothing for a word we do not know.
 template <typename E, size_t N>
@@ -102,6 +117,9 @@ constexpr std::optional<E> find_word(const std::array<Word, N>& words, std::stri
 constexpr std::optional<Role> role_of(std::string_view key) { return find_word<Role>(kRoleWords, key); }
 constexpr std::optional<Phase> phase_of(std::string_view key) { return find_word<Phase>(kPhaseWords, key); }
 constexpr std::optional<Mark> mark_of(std::string_view key) { return find_word<Mark>(kMarkWords, key); }
+constexpr std::optional<FlopFormat> flop_format_of(std::string_view key) {
+  return find_word<FlopFormat>(kFlopFormatWords, key);
+}
 
 // Bytes by role; what every mark and every point of a timeline holds.
 using RoleBytes = std::array<int64_t, kRoleCount>;

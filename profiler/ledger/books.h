@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "profiler/core/flop_format.h"
 #include "profiler/core/ids.h"
 #include "profiler/core/run_info.h"
 #include "profiler/core/words.h"
@@ -105,6 +106,13 @@ struct OperatorRow {
   double scalar_flops = 0;  // by scalar instructions
   double device_ns = 0;     // of its kernels
   double dram_bytes = 0;    // read and written
+  // The rest since version 5 of the recording.
+  FlopsByFormat by_format = {};  // of tensor_flops and scalar_flops
+  // By formula, of all that ran in its counted ranges: what was executed stands beside it. Operators
+  // inside this one have their FLOPs in rows of their own, but not what they execute.
+  double range_flops = 0;
+  double causal_flops = 0;  // the part in ranges of an attention that leaves out what its mask hides
+  uint32_t alignment = 0;  // largest power of two that divides every size of its products; 0: not known
 
   bool is_counted() const {
     return tensor_flops != 0 || scalar_flops != 0 || device_ns != 0 || dram_bytes != 0;
@@ -122,6 +130,7 @@ struct KernelRow {
   double tensor_flops = 0;  // these three: 0 unless counters were read kernel by kernel
   double scalar_flops = 0;
   double dram_bytes = 0;
+  FlopsByFormat by_format = {};  // of these FLOPs
 };
 
 // A piece of the forward pass that ran again inside backward: a checkpointed region.

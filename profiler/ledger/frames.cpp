@@ -142,6 +142,7 @@ void Ledger::on_reused(const Event& event) {
     row.torch_flops -= counted.torch_flops;
     row.elementwise_flops -= counted.elementwise_flops;
     regions_.add_work(state, -counted.flops);
+    if (Frame* outer = state.innermost(EventKind::kOpEnter)) outer->part_flops -= counted.flops;
   }
   state.counted.clear();
 }
@@ -171,6 +172,9 @@ void Ledger::on_frame_exit(const Event& event) {
       row.torch_flops += frame.torch_flops;
       row.elementwise_flops += frame.elementwise;
       row.nanoseconds += elapsed - frame.inner_ns;
+      if (frame.range != 0 && frame.range <= ranges_.size()) {
+        ranges_[frame.range - 1].flops += frame.flops + frame.part_flops;
+      }
     }
     for (const uint64_t key : state.pending_forward) forward_.set(key, module);
     state.pending_forward.clear();

@@ -44,6 +44,9 @@ void Ledger::apply(const Event& event) {
       row.torch_flops += sign * static_cast<double>(event.b);
       row.elementwise_flops += sign * static_cast<double>(event.c);
       regions_.add_work(state, sign * static_cast<double>(event.a));
+      if (Frame* outer = state.innermost(EventKind::kOpEnter)) {
+        outer->part_flops += sign * static_cast<double>(event.a);
+      }
       state.counted.clear();
       if (sign > 0 && state.phase == Phase::kRecompute) {
         state.counted = {row, false};

@@ -72,6 +72,7 @@ class Ledger {
   void on_step_begin(const Event& event);
   void on_step_end(const Event& event);
   void on_range(const Event& event);
+  void add_ranges_to_operators();
   void on_counted(const Event& event);
   void on_kernel(const Event& event);
   void on_device_event(const Event& event);  // of a caching allocator
@@ -138,8 +139,12 @@ class Ledger {
     Phase phase;
     StringId module;
     StringId op;
+    uint32_t alignment = 0;  // see OperatorRow
+    bool is_causal = false;
+    double flops = 0;        // by formula, of what ran in it
   };
   std::vector<CountedRange> ranges_;  // of hardware counters, by their number
+  bool is_counted_ = false;           // counters told something of the step
   KernelTable kernels_;
   std::vector<PhaseSpan> phases_;
   double tokens_ = 0;

@@ -35,6 +35,10 @@ void Ledger::on_step_begin(const Event& event) {
   phases_.clear();
   regions_.begin_step();
   ranges_.clear();
+  for (auto& each : threads_) {
+    for (Frame& frame : each->frames) frame.range = 0;
+  }
+  is_counted_ = false;
   kernels_.take();
   expected_saves_.clear();
   has_expected_saves_ = false;
@@ -90,6 +94,7 @@ void Ledger::on_step_end(const Event& event) {
   if (!phases_.empty()) phases_.back().end_ns = books.duration_ns;
   std::erase_if(phases_, [](const PhaseSpan& span) { return span.end_ns <= span.begin_ns; });
   books.phases = std::exchange(phases_, {});
+  add_ranges_to_operators();
   books.operators = operators_.take();
   books.kernels = kernels_.take();
   regions_.finish(books);

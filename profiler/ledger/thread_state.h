@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "profiler/core/event.h"
@@ -26,6 +27,8 @@ struct Frame {
   double flops = 0;
   double torch_flops = 0;
   double elementwise = 0;
+  double part_flops = 0;     // of operators inside it
+  uint32_t range = 0;        // of hardware counters, its number and one
   uint64_t allocations = 0;  // of its thread, when it began
 };
 
@@ -94,6 +97,9 @@ struct ThreadState {
     return false;
   }
   bool in_node() const { return innermost(EventKind::kNodeEnter) != nullptr; }
+  Frame* innermost(EventKind kind) {
+    return const_cast<Frame*>(std::as_const(*this).innermost(kind));
+  }
   const Frame* innermost(EventKind kind) const {
     for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
       if (frame->kind == kind) return &*frame;

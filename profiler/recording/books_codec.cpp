@@ -17,6 +17,30 @@ Word checked(uint64_t value, size_t count) {
 Phase phase(uint64_t value) { return checked<Phase>(value, kPhaseCount); }
 StringId string_id(int64_t value) { return {static_cast<uint32_t>(value)}; }
 
+// Since version 5: only the formats that occur have a column; a bit mask says which.
+void encode_formats(const std::vector<OperatorRow>& rows, Encoder* out) {
+  uint64_t mask = 0;
+  for (const OperatorRow& row : rows) {
+    for (const auto& part : row.by_format) mask |= uint64_t{1} << static_cast<size_t>(part.format);
+  }
+  out->put(mask);
+  for (size_t i = 0; i < kFlopFormatCount; ++i) {
+    if (!(mask >> i & 1)) continue;
+    const auto format = static_cast<FlopFormat>(i);
+    out->real_column(rows, [format](const OperatorRow& r) { return r.by_format.of(format); });
+  }
+}
+
+void decode_formats(Decoder* in, std::vector<OperatorRow>* rows) {
+  const uint64_t mask = in->get();
+  if (mask >> kFlopFormatCount != 0) throw Error("a block of columns names an unknown word");
+  for (size_t i = 0; i < kFlopFormatCount; ++i) {
+    if (!(mask >> i & 1)) continue;
+    const auto format = static_cast<FlopFormat>(i);
+    in->real_column(*rows, [format](OperatorRow& r, double v) { r.by_format.add(format, v); });
+  }
+}
+
 }  // namespace
 
 std::string encode_cells(const std::vector<Cell>& cells) {
@@ -128,6 +152,10 @@ std::string encode_operators(const std::vector<OperatorRow>& rows) {
     out.real_column(rows, [](const OperatorRow& r) { return r.scalar_flops; });
     out.real_column(rows, [](const OperatorRow& r) { return r.device_ns; });
     out.real_column(rows, [](const OperatorRow& r) { return r.dram_bytes; });
+    encode_formats(rows, &out);
+    out.real_column(rows, [](const OperatorRow& r) { return r.range_flops; });
+    out.real_column(rows, [](const OperatorRow& r) { return r.causal_flops; });
+    out.column(rows, [](const OperatorRow& r) { return r.alignment; });
   }
   return out.raw();
 }
@@ -153,6 +181,12 @@ std::vector<OperatorRow> decode_operators(std::string_view raw, std::string_view
     in.real_column(rows, [](OperatorRow& r, double v) { r.scalar_flops = v; });
     in.real_column(rows, [](OperatorRow& r, double v) { r.device_ns = v; });
     in.real_column(rows, [](OperatorRow& r, double v) { r.dram_bytes = v; });
+    if (!in.at_end()) {
+      decode_formats(&in, &rows);
+      in.real_column(rows, [](OperatorRow& r, double v) { r.range_flops = v; });
+      in.real_column(rows, [](OperatorRow& r, double v) { r.causal_flops = v; });
+      in.column(rows, [](OperatorRow& r, uint64_t v) { r.alignment = static_cast<uint32_t>(v); });
+    }
   }
   in.expect_end();
   Decoder times(raw_times);

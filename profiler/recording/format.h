@@ -9,6 +9,6 @@ namespace tally::recording {
 // "TTly": in the header of every recording, so that no other program's file is taken for one.
 inline constexpr int64_t kApplicationId = 0x54546C79;
 // SQLite's user_version. The reader understands all up to it.
-inline constexpr int64_t kSchemaVersion = 4;
+inline constexpr int64_t kSchemaVersion = 5;
 
 }  // namespace tally::recording

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Long because every table of the schema is read here.
 #include "profiler/recording/reader.h"
 
 #include <algorithm>
@@ -248,8 +249,17 @@ void Loading::load_kernels() {
         step_at(s.integer(0))
             ->books.kernels.push_back(
                 {word(phase_of(s.text(1)), s, 1), string_id(s, 2), string_id(s, 3), string_id(s, 4),
-                 static_cast<uint32_t>(s.integer(5)), s.real(6), s.real(7), s.real(8), s.real(9)});
+                 static_cast<uint32_t>(s.integer(5)), s.real(6), s.real(7), s.real(8), s.real(9), {}});
       });
+  if (run_.schema < 5) return;
+  each("SELECT step, position, format, flops FROM kernel_flops", [&](const Statement& s) {
+    auto& kernels = step_at(s.integer(0))->books.kernels;
+    if (s.integer(1) < 0 || s.integer(1) >= static_cast<int64_t>(kernels.size())) {
+      throw Error("it holds FLOPs of a kernel that is missing");
+    }
+    kernels[static_cast<size_t>(s.integer(1))].by_format.add(word(flop_format_of(s.text(2)), s, 2),
+                                                             s.real(3));
+  });
 }
 
 void Loading::load_regions() {

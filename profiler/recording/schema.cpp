@@ -93,6 +93,15 @@ CREATE TABLE kernel(                -- of steps that named them; since version 4
   calls INTEGER NOT NULL, device_ns REAL NOT NULL,
   tensor_flops REAL NOT NULL, scalar_flops REAL NOT NULL, dram_bytes REAL NOT NULL,
   PRIMARY KEY(step, position)) WITHOUT ROWID;
+CREATE TABLE executed_flops(        -- by hardware counters, of a phase; since version 5
+  step INTEGER NOT NULL, phase TEXT NOT NULL,
+  format TEXT NOT NULL,           -- 'tensor_bf16'
+  flops REAL NOT NULL,
+  PRIMARY KEY(step, phase, format)) WITHOUT ROWID;
+CREATE TABLE kernel_flops(          -- of a row of kernel; since version 5
+  step INTEGER NOT NULL, position INTEGER NOT NULL,
+  format TEXT NOT NULL, flops REAL NOT NULL,
+  PRIMARY KEY(step, position, format)) WITHOUT ROWID;
 CREATE TABLE region(                -- checkpointed; this and unit: since version 2, of detailed steps
   step INTEGER NOT NULL, position INTEGER NOT NULL,
   micro_step INTEGER NOT NULL,

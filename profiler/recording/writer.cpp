@@ -102,6 +102,8 @@ class Writer::Impl {
         insert_phase_(*database_, "INSERT INTO phase VALUES(?1,?2,?3,?4,?5,?6)"),
         insert_work_(*database_, "INSERT INTO work VALUES(?1,?2,?3,?4,?5,?6,?7)"),
         insert_kernel_(*database_, "INSERT INTO kernel VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
+        insert_executed_flops_(*database_, "INSERT INTO executed_flops VALUES(?1,?2,?3,?4)"),
+        insert_kernel_flops_(*database_, "INSERT INTO kernel_flops VALUES(?1,?2,?3,?4)"),
         insert_region_(*database_, "INSERT INTO region VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
         insert_unit_(*database_, "INSERT INTO unit VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
         insert_mark_(*database_,
@@ -169,7 +171,7 @@ class Writer::Impl {
   std::unique_ptr<Database> database_;
   BlobStore blobs_;
   Statement insert_string_, insert_step_, insert_step_device_, insert_phase_, insert_work_,
-      insert_kernel_, insert_region_, insert_unit_, insert_mark_, insert_mark_caching_,
+      insert_kernel_, insert_executed_flops_, insert_kernel_flops_, insert_region_, insert_unit_, insert_mark_, insert_mark_caching_,
       insert_mark_role_, update_run_;
   uint32_t strings_written_ = 0;
   int64_t next_mark_ = 1;
@@ -234,7 +236,8 @@ void Writer::Impl::remove_step(uint64_t step) {
         .run(step);
   }
   for (const char* table :
-       {"mark", "step", "step_device", "phase", "work", "kernel", "region", "unit"}) {
+       {"mark", "step", "step_device", "phase", "work", "kernel", "executed_flops", "kernel_flops",
+        "region", "unit"}) {
     Statement(*database_, std::string("DELETE FROM ") + table + " WHERE step=?1").run(step);
   }
 }
@@ -256,6 +259,9 @@ void Writer::Impl::write_step(const StepBooks& step) {
     const KernelRow& k = step.kernels[i];
     insert_kernel_.run(step.index, i, key(k.phase), k.module.value, k.op.value, k.kernel.value,
                        k.calls, k.device_ns, k.tensor_flops, k.scalar_flops, k.dram_bytes);
+    for (const auto& part : k.by_format) {
+      insert_kernel_flops_.run(step.index, i, key(part.format), part.flops);
+    }
   }
   for (size_t i = 0; i < step.regions.size(); ++i) {
     const RegionRow& r = step.regions[i];
@@ -275,6 +281,7 @@ void Writer::Impl::write_work(uint64_t step, const std::vector<OperatorRow>& ope
     int64_t calls = 0;
     double flops = 0, torch_flops = 0, elementwise_flops = 0;
     int64_t nanoseconds = 0;
+    FlopsByFormat executed;
   };
   std::array<Sum, kPhaseCount> sums;
   for (const OperatorRow& row : operators) {
@@ -284,9 +291,13 @@ void Writer::Impl::write_work(uint64_t step, const std::vector<OperatorRow>& ope
     phase_sum.torch_flops += row.torch_flops;
     phase_sum.elementwise_flops += row.elementwise_flops;
     phase_sum.nanoseconds += row.nanoseconds;
+    phase_sum.executed.add(row.by_format);
   }
   for (size_t i = 0; i < kPhaseCount; ++i) {
     const Sum& s = sums[i];
+    for (const auto& part : s.executed) {
+      insert_executed_flops_.run(step, kPhaseWords[i].key, key(part.format), part.flops);
+    }
     if (s.calls == 0 && s.flops == 0 && s.elementwise_flops == 0) continue;
     insert_work_.run(step, kPhaseWords[i].key, s.calls, s.flops, s.torch_flops, s.elementwise_flops,
                      s.nanoseconds);

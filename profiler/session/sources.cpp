@@ -3,6 +3,7 @@
 
 #ifdef TORCHTALLY_HAS_CUDA
 #include "hooks/cuda/cuda_allocator.h"
+#include "hooks/cuda/pinned_memory.h"
 #endif
 #ifdef TORCHTALLY_HAS_CUPTI
 #include "hooks/cupti/counters.h"
@@ -21,6 +22,7 @@ Sources make_sources(const SourceOptions& options) {
       hooks::make_cpu_allocator_source({options.stop_at_bytes, options.source_lines_bytes}));
 #ifdef TORCHTALLY_HAS_CUDA
   sources.all.push_back(hooks::make_cuda_allocator_source());
+  sources.all.push_back(hooks::make_pinned_memory_source());
 #endif
   sources.all.push_back(std::move(objects));
   sources.all.push_back(hooks::make_operator_source({options.theory_steps}));

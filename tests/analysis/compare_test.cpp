@@ -53,6 +53,26 @@ TEST(Compare, EachBreakdownAddsUpToEachRunsMark) {
   }
 }
 
+TEST(Compare, ExecutedFlopsStandByFormat) {
+  const auto of_card = [](int64_t batch) {
+    test::SyntheticOptions options;
+    options.on_card = true;
+    options.batch = batch;
+    return build_summary(test::make_synthetic_run(options).as_recorded(), {.step = 1});
+  };
+  const std::vector<Summary> runs{of_card(2), of_card(4)};
+  const Comparison c = compare(runs);
+  ASSERT_EQ(c.executed.size(), 2u);  // in the order of the words
+  EXPECT_EQ(c.executed[0].key, "tensor_bf16");
+  EXPECT_EQ(c.executed[0].title, "tensor bf16");
+  EXPECT_EQ(c.executed[1].key, "tensor_tf32");
+  for (size_t i = 0; i < runs.size(); ++i) {
+    EXPECT_EQ(total(c.executed, i), runs[i].step().flops.executed->tensor_flops);
+  }
+  EXPECT_GT(c.executed[0].change(), 0);
+  EXPECT_TRUE(compare({of_batch(2, "a"), of_batch(4, "b")}).executed.empty());
+}
+
 TEST(Compare, SaysWhatGrewAndWhatShrank) {
   const Comparison grew = compare({of_batch(2, "a"), of_batch(4, "b")});
   EXPECT_THAT(grew.headline, testing::StartsWith("The peak grew by "));

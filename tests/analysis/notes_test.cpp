@@ -27,6 +27,14 @@ TEST_F(Notes, OfACleanRun) {
                           "cuda was not available: built without CUDA."));
 }
 
+TEST_F(Notes, SourcesThatMissTheSameThingShareALine) {
+  run_.info.sources = {{"a", false, "no driver"}, {"b", true, ""}, {"c", false, "no driver"},
+                       {"d", false, "no library"}, {"e", true, "limited"}};
+  EXPECT_THAT(notes(), Contains("a, c were not available: no driver."));
+  EXPECT_THAT(notes(), Contains("d was not available: no library."));
+  EXPECT_THAT(notes(), Contains("e: limited."));
+}
+
 TEST_F(Notes, HowItEnded) {
   run_.end.ended = "killed";
   EXPECT_EQ(notes()[0],

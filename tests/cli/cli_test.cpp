@@ -253,7 +253,7 @@ TEST_F(Cli, WrongUseIsOneSentence) {
   expect_sentence({"report", good_, "--step", "-1"},
                   "--step: '-1' is no number of a step; see 'torchtally report --help'");
   expect_sentence({"report", good_, "--format", "pdf"},
-                  "--format: pdf not in {text,json,csv,html}; see 'torchtally report --help'");
+                  "--format: pdf not in {text,json,csv,flops-csv,html}; see 'torchtally report --help'");
   expect_sentence({"report", good_, "--step", "9"},
                   good_ + " has no step 9: it holds 4 steps, 0 to 3");
 }
@@ -376,7 +376,7 @@ TEST_F(Cli, EveryFormatExplainsWhatIsAskedFor) {
     EXPECT_THAT(page, HasSubstr("\"shown\":2"));
   }
   // Where there is no such mark or device, no format writes anything.
-  for (const char* format : {"text", "json", "csv", "html"}) {
+  for (const char* format : {"text", "json", "csv", "flops-csv", "html"}) {
     expect_sentence({"report", path, "--device", "cpu", "--at", "oom", "--format", format, "-o",
                      folder_ / "out"},
                     "step 1 of " + path +

@@ -107,5 +107,12 @@ TEST(Roles, EachWordOfTheOutputsIsExplained) {
   for (const Word& word : kMarkWords) expect_named(word.key);
 }
 
+TEST(Formats, EachWordOfTheOutputsIsExplained) {
+  const std::string document = read(kRoot / "docs/gpu.md");
+  for (const Word& word : kFlopFormatWords) {
+    EXPECT_NE(document.find("`" + std::string(word.key) + "`"), std::string::npos) << word.key;
+  }
+}
+
 }  // namespace
 }  // namespace tally

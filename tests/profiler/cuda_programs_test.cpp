@@ -6,7 +6,6 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAGuard.h>
-#include <gmock/gmock.h>
 
 #include "samples/gpt.h"
 #include "tests/support/profiled_run.h"
@@ -314,16 +313,6 @@ TEST_F(CudaProgram, AGraphCapturedAndReplayed) {
   });
   EXPECT_EQ(mark_of(run, 1, Mark::kEnd, 0, kCard).bytes,
             mark_of(run, 3, Mark::kEnd, 0, kCard).bytes);
-}
-
-TEST_F(CudaProgram, PinnedHostMemoryIsANote) {
-  const auto run = profiled([](Profiler& profiler) {
-    const auto step = profiler.step();
-    const auto batch = torch::ones({1 << 20}).pin_memory();
-    (batch.to(torch::kCUDA, /*non_blocking=*/true) * 2).sum();
-  });
-  EXPECT_THAT(run.end.notes,
-              testing::Contains(testing::HasSubstr("Pinned host memory: at most 4.0 MiB")));
 }
 
 TEST_F(CudaProgram, OutOfMemoryIsAMarkWithItsNumbers) {

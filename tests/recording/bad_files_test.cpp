@@ -87,10 +87,10 @@ TEST_F(BadFiles, ReadingSaysWhatIsWrong) {
 }
 
 TEST_F(BadFiles, ANewerSchemaIsRefused) {
-  sql(good_, "PRAGMA user_version=5");
+  sql(good_, "PRAGMA user_version=6");
   EXPECT_EQ(reading(good_), good_ +
-                                " was written by a newer torchtally: schema version 5, this one "
-                                "reads up to 4; update torchtally");
+                                " was written by a newer torchtally: schema version 6, this one "
+                                "reads up to 5; update torchtally");
 }
 
 TEST_F(BadFiles, ATruncatedFileIsDamagedAtEveryLength) {

@@ -100,7 +100,7 @@ TEST(RoundTrip, EveryFieldOfDetailedStepsComesBack) {
   test::write_recording(run, folder / "run.tally");
 
   const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
-  EXPECT_EQ(back.schema, 4);
+  EXPECT_EQ(back.schema, 5);
   EXPECT_EQ(back.step_count, 3);
   EXPECT_EQ(describe(back.info, *back.strings), describe(run.info, *run.strings));
   EXPECT_EQ(describe(back.end), describe(run.end));
@@ -162,6 +162,34 @@ TEST(RoundTrip, WhatACachingAllocatorHasComesBack) {
   EXPECT_EQ(back.steps[0].books.devices[1].marks[0].rounding_bytes(), 512);
 }
 
+TEST(RoundTrip, WhatWasExecutedComesBackByFormat) {
+  const TemporaryFolder folder;
+  test::SyntheticOptions options;
+  options.on_card = true;
+  SyntheticRun run = make_synthetic_run(options);
+  FlopsByFormat& formats = run.steps[1].operators[2].by_format;
+  for (size_t i = 0; i < kFlopFormatCount; ++i) {
+    formats.add(static_cast<FlopFormat>(i), 1e18 + 0.5 * static_cast<double>(i));
+    run.steps[1].kernels[0].by_format.add(static_cast<FlopFormat>(i), static_cast<double>(i));
+  }
+  run.steps[1].operators[3].alignment = 1 << 20;
+  run.steps[1].operators[3].causal_flops = 0.5;
+  test::write_recording(run, folder / "run.tally");
+  const recording::Run back = read_run(folder / "run.tally", {.load = Load::kAll, .step = {}});
+  ASSERT_EQ(back.steps.size(), run.steps.size());
+  size_t kernels = 0;
+  for (size_t i = 0; i < run.steps.size(); ++i) {
+    EXPECT_EQ(back.steps[i].books.kernels.size(), run.steps[i].kernels.size());
+    for (size_t k = 0; k < run.steps[i].kernels.size(); ++k, ++kernels) {
+      EXPECT_EQ(back.steps[i].books.kernels[k].by_format, run.steps[i].kernels[k].by_format);
+    }
+  }
+  EXPECT_GT(kernels, 2u);
+  for (size_t i = 0; i < 2; ++i) {  // the steps that are kept in detail
+    EXPECT_EQ(describe(back.steps[i].books, *back.strings), describe(run.steps[i], *run.strings));
+  }
+}
+
 TEST(RoundTrip, ARankAndAModelComeBack) {
   const TemporaryFolder folder;
   const auto before = std::chrono::system_clock::now().time_since_epoch();
@@ -209,7 +237,7 @@ TEST(RoundTrip, ACleanRunIsOneFile) {
   EXPECT_THAT(names, testing::ElementsAre("run.tally"));
   const std::string bytes = test::read_bytes(folder / "run.tally");
   EXPECT_EQ(bytes.substr(0, 15), "SQLite format 3");
-  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\4", 4));  // user_version
+  EXPECT_EQ(bytes.substr(60, 4), std::string("\0\0\0\5", 4));  // user_version
   EXPECT_EQ(bytes.substr(68, 4), "TTly");                      // application_id
 }
 
@@ -303,7 +331,10 @@ TEST(RecordingSize, AStepWhereNothingRepeatsStaysBelow20KiB) {
 
 TEST(Document, ItsQueriesRunAndItNamesEveryTable) {
   const TemporaryFolder folder;
-  test::write_recording(make_synthetic_run(), folder / "run.tally");
+  SyntheticRun run = make_synthetic_run();
+  run.steps[1].operators[0].by_format.add(FlopFormat::kTensorBf16, 7);
+  run.steps[1].operators[0].tensor_flops = 7;
+  test::write_recording(run, folder / "run.tally");
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(folder.operator/("run.tally").c_str(), &db), SQLITE_OK);
   const auto rows = [&](const std::string& sql) {
@@ -327,13 +358,14 @@ TEST(Document, ItsQueriesRunAndItNamesEveryTable) {
   for (std::sregex_iterator at(document.begin(), document.end(), block), end; at != end; ++at) {
     results.push_back(rows((*at)[1]));
   }
-  ASSERT_EQ(results.size(), 5u);
+  ASSERT_EQ(results.size(), 6u);
   EXPECT_THAT(results[0][1], testing::ElementsAre("1", "10022020", "backward", "after lm_head"));
   EXPECT_THAT(results[1][0], testing::ElementsAre("activation", "4152320", "41.4"));
   EXPECT_TRUE(results[2].empty()) << "the books close";
   EXPECT_EQ(results[3].size(), 4u * 4u + 0u);  // four roles alive at the end of four steps
   ASSERT_EQ(results[4].size(), 4u);
   EXPECT_EQ(std::stod(results[4][1][1]), 358612992.0);
+  EXPECT_THAT(results[5], testing::ElementsAre(testing::ElementsAre("1", "tensor_bf16", "7.0")));
 
   for (const auto& table : rows("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")) {
     EXPECT_NE(document.find("`" + table[0] + "`"), std::string::npos) << table[0];

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include "profiler/recording/books_codec.h"
 #include "profiler/recording/reader.h"
 #include "profiler/recording/writer.h"
 #include "tests/support/describe_books.h"
@@ -35,6 +36,48 @@ TEST(Versions, TheLineOfAMarkComesBackAndVersionThreeHasNone) {
             SQLITE_OK);
   sqlite3_close(db);
   EXPECT_EQ(line(), "");
+}
+
+// Its rows of operators end with the four columns of counters.
+TEST(Versions, VersionFourIsStillRead) {
+  const TemporaryFolder folder;
+  test::SyntheticOptions options;
+  options.on_card = true;
+  SyntheticRun run = make_synthetic_run(options);
+  for (StepBooks& step : run.steps) {
+    for (OperatorRow& row : step.operators) {
+      row.by_format = {};
+      row.range_flops = row.causal_flops = 0;
+      row.alignment = 0;
+    }
+    for (KernelRow& row : step.kernels) row.by_format = {};
+  }
+  const std::vector<OperatorRow>& rows = run.steps[1].operators;
+  // Since then: a mask, and three columns of a byte a row.
+  const std::string raw = encode_operators(rows);
+  const std::string old = raw.substr(0, raw.size() - 1 - 3 * rows.size());
+  const auto back_rows = decode_operators(old, encode_operator_times(rows));
+  ASSERT_EQ(back_rows.size(), rows.size());
+  double tensor = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    tensor += back_rows[i].tensor_flops;
+    EXPECT_EQ(back_rows[i].tensor_flops, rows[i].tensor_flops);
+    EXPECT_EQ(back_rows[i].dram_bytes, rows[i].dram_bytes);
+    EXPECT_TRUE(back_rows[i].by_format.empty());
+  }
+  EXPECT_GT(tensor, 0);
+
+  test::write_recording(run, folder / "old.tally");
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
+  EXPECT_EQ(
+      sqlite3_exec(db, "DROP TABLE executed_flops; DROP TABLE kernel_flops; PRAGMA user_version=4",
+                   nullptr, nullptr, nullptr),
+      SQLITE_OK);
+  sqlite3_close(db);
+  const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
+  EXPECT_EQ(back.schema, 4);
+  EXPECT_EQ(describe(back.steps[1].books, *back.strings), describe(run.steps[1], *run.strings));
 }
 
 TEST(Versions, VersionTwoIsStillRead) {

@@ -37,6 +37,26 @@ TEST(CompareReport, TextSaysTheAnswerFirst) {
               HasSubstr("By module, alive at the peak: what changed most\nnothing\n"));
 }
 
+TEST(CompareReport, ExecutedFlopsHaveAPartOfTheirOwn) {
+  std::vector<analysis::Summary> runs;
+  for (const int64_t batch : {2, 4}) {
+    test::SyntheticOptions options;
+    options.on_card = true;
+    options.batch = batch;
+    runs.push_back(
+        analysis::build_summary(test::make_synthetic_run(options).as_recorded(), {.step = 1}));
+  }
+  const analysis::Comparison c = analysis::compare(runs);
+  EXPECT_THAT(render_compare_text(c),
+              HasSubstr("\nFLOPs executed, by number format\ntensor bf16 "));
+  EXPECT_THAT(render_compare_html(c), HasSubstr("By hardware counters, by number format."));
+  const auto out = nlohmann::json::parse(render_compare_json(c));
+  EXPECT_EQ(out["executed"][1]["key"], "tensor_tf32");
+  EXPECT_EQ(out["executed"][1]["values"][0],
+            runs[0].step().flops.executed->by_format.of(FlopFormat::kTensorTf32));
+  EXPECT_THAT(render_compare_text(comparison()), Not(HasSubstr("FLOPs executed")));
+}
+
 TEST(CompareReport, JsonHasEveryRowExactly) {
   const analysis::Comparison c = comparison();
   const auto out = nlohmann::json::parse(render_compare_json(c));

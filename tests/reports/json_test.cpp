@@ -118,7 +118,32 @@ TEST(JsonOfACard, HasTheAllocatorTheCountersAndTheRoofline) {
   const json& use = out["utilization"];
   EXPECT_DOUBLE_EQ(use["executed_ratio"], 1.125);
   EXPECT_DOUBLE_EQ(use["executed_hfu"].get<double>(), 1.125 * use["hfu"].get<double>());
-  EXPECT_THAT(use["executed_cause"].get<std::string>(), testing::HasSubstr("pad their tiles"));
+  EXPECT_THAT(use["executed_cause"].get<std::string>(), testing::StartsWith("padded tiles +"));
+  const json& difference = use["executed_difference"];
+  expect_keys(difference, {"model", "executed", "difference", "causes"});
+  EXPECT_EQ(difference["executed"], executed["tensor"]);
+  ASSERT_EQ(difference["causes"].size(), 1u);
+  const json& cause = difference["causes"][0];
+  expect_keys(cause, {"cause", "title", "flops", "proved", "why", "operators"});
+  EXPECT_EQ(cause["cause"], "padding");
+  EXPECT_EQ(cause["flops"], difference["difference"]);
+  EXPECT_EQ(cause["flops"].get<double>(), tensor / 9);
+  EXPECT_EQ(cause["proved"], true);
+  EXPECT_EQ(cause["why"], "tiles of 128x128, sizes that are multiples of 64 at most");
+  double of_operators = 0;
+  for (const json& op : cause["operators"]) of_operators += op["flops"].get<double>();
+  EXPECT_EQ(of_operators, cause["flops"].get<double>());
+  // Formats: of the step, of its phases and of its operators.
+  EXPECT_EQ(executed["by_format"]["tensor_bf16"].get<double>() +
+                executed["by_format"]["tensor_tf32"].get<double>(),
+            tensor);
+  EXPECT_EQ(executed["by_format"]["tensor_tf32"].get<double>(), tensor / 18);
+  double of_phases = 0;
+  for (const auto& [phase, formats] : executed["by_phase"].items()) {
+    for (const auto& [format, flops] : formats.items()) of_phases += flops.get<double>();
+  }
+  EXPECT_EQ(executed["by_phase"].size(), 2u);
+  EXPECT_EQ(of_phases, tensor);
   // Kernels, most time first; a step without any shows those of the last that has.
   double tensor_of_kernels = 0;
   ASSERT_GE(out["kernels"].size(), 2u);

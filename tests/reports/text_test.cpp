@@ -150,8 +150,11 @@ TEST(TextReport, SaysWhatTheCachingAllocatorHas) {
       mib(peak.caching->largest_free_bytes), "523.00", "0 0 0");
   EXPECT_THAT(lines(render_text(s)), testing::Contains(row));
   EXPECT_THAT(render_text(s),
-              HasSubstr("Executed, by hardware counters: tensor cores 403 MFLOP, kernels "));
-  EXPECT_THAT(render_text(s, {.full = true}), HasSubstr("1.125x"));
+              HasSubstr("Executed, by hardware counters: tensor cores 403 MFLOP (bf16 381 MFLOP, tf32 22"));
+  const std::string full = render_text(s, {.full = true});
+  EXPECT_THAT(full, HasSubstr("1.125x"));
+  EXPECT_THAT(full, HasSubstr("padded tiles +44.8 MFLOP"));
+  EXPECT_THAT(full, testing::ContainsRegex("tilesize128x128x64 +tensor bf16 381 MFLOP  tensor tf32 22"));
   EXPECT_THAT(render_text(s), HasSubstr("Roofline: executed FLOPs over the bytes of the device's "));
 }
 

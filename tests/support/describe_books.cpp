@@ -35,6 +35,12 @@ std::string describe_mark(const MarkBook& m, const StringTable& strings) {
   return out;
 }
 
+std::string describe(const FlopsByFormat& formats) {
+  std::string out;
+  for (const auto& part : formats) out += fmt::format(" {} {:a}", key(part.format), part.flops);
+  return out;
+}
+
 std::string describe_device(const DeviceBooks& d, const StringTable& strings) {
   std::string out = fmt::format(
       "device {} temporaries {} {} {} foreign {} largest {} allocations {} frees {}\n", d.device,
@@ -68,15 +74,16 @@ std::string describe(const StepBooks& s, const StringTable& strings) {
     out += fmt::format("phase {} {} {} {}\n", key(p.phase), p.micro_step, p.begin_ns, p.end_ns);
   }
   for (const OperatorRow& r : s.operators) {
-    out += fmt::format("operator {} {} {} x{} {:a} {:a} {:a} {} counted {:a} {:a} {:a} {:a}\n",
+    out += fmt::format("operator {} {} {} x{} {:a} {:a} {:a} {} counted {:a} {:a} {:a} {:a}{} {:a} {:a} {}\n",
                        key(r.phase), strings.text(r.module), strings.text(r.op), r.calls, r.flops,
                        r.torch_flops, r.elementwise_flops, r.nanoseconds, r.tensor_flops,
-                       r.scalar_flops, r.device_ns, r.dram_bytes);
+                       r.scalar_flops, r.device_ns, r.dram_bytes, describe(r.by_format), r.range_flops,
+                       r.causal_flops, r.alignment);
   }
   for (const KernelRow& k : s.kernels) {
-    out += fmt::format("kernel {} {} {} {} x{} {:a} {:a} {:a} {:a}\n", key(k.phase),
+    out += fmt::format("kernel {} {} {} {} x{} {:a} {:a} {:a} {:a}{}\n", key(k.phase),
                        strings.text(k.module), strings.text(k.op), strings.text(k.kernel), k.calls,
-                       k.device_ns, k.tensor_flops, k.scalar_flops, k.dram_bytes);
+                       k.device_ns, k.tensor_flops, k.scalar_flops, k.dram_bytes, describe(k.by_format));
   }
   for (const RegionRow& r : s.regions) {
     out += fmt::format("region {} {} {} kept {} avoided {} {:a} {} {} {}\n", r.micro_step,

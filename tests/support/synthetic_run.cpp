@@ -381,16 +381,23 @@ void Player::put_on_card() {
     const double work = row.flops + row.elementwise_flops;
     if (work == 0) continue;
     if (is_odd) {
+      // Half of what is executed beyond the formula ran in tf32.
       row.tensor_flops = 1.125 * row.flops;
+      row.by_format.add(FlopFormat::kTensorBf16, 1.0625 * row.flops);
+      row.by_format.add(FlopFormat::kTensorTf32, 0.0625 * row.flops);
+      row.range_flops = row.flops;
+      row.alignment = 64;
       row.device_ns = 2'000.0 * row.calls + work / 300;
       row.dram_bytes = row.flops > 0 ? row.flops / 64 : 3 * row.elementwise_flops;
       step_.kernels.push_back(
           {row.phase, row.module, row.op,
            id(row.flops > 0 ? "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64"
                             : "void at::native::vectorized_elementwise_kernel<4, float>(int)"),
-           row.calls, row.device_ns, row.tensor_flops, 0, row.dram_bytes});
+           row.calls, row.device_ns, row.tensor_flops, 0, row.dram_bytes, row.by_format});
     } else {
       row.scalar_flops = row.elementwise_flops + 0.01 * row.flops;
+      row.by_format.add(FlopFormat::kScalarFp32, row.scalar_flops);
+      row.range_flops = row.flops;
     }
   }
 }

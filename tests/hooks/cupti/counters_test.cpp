@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
+#include <map>
+
 #include "hooks/cupti/counters.h"
 #include "hooks/torch/cpu_allocator.h"
 #include "hooks/torch/operators.h"
@@ -60,7 +63,7 @@ class Counters : public testing::Test {
       const auto weight = torch::randn({8, 8}).requires_grad_(true);
       for (int i = 0; i < steps; ++i) {
         session.step_begin();
-        torch::randn({4, 8}).mm(weight).sum().backward();
+        forward_(weight).sum().backward();
         ranges_of_step_.push_back(FakeCupti::instance().ranges.size());
         session.step_end(false);
       }
@@ -71,6 +74,12 @@ class Counters : public testing::Test {
   static double sum(const recording::Run& run, size_t step, double OperatorRow::*member) {
     double total = 0;
     for (const OperatorRow& row : run.steps.at(step).books.operators) total += row.*member;
+    return total;
+  }
+  static double sum(const recording::Run& run, size_t step, FlopFormat format) {
+    double total = 0;
+    for (const OperatorRow& row : run.steps.at(step).books.operators)
+      total += row.by_format.of(format);
     return total;
   }
   static std::string reason(const recording::Run& run) {
@@ -89,11 +98,16 @@ class Counters : public testing::Test {
       sum.calls += row.calls;
       sum.device_ns += row.device_ns;
       sum.tensor_flops += row.tensor_flops;
+      sum.by_format.add(row.by_format);
     }
     return sum;
   }
   FakeDriver driver_;
   std::vector<size_t> ranges_of_step_;
+  // The forward pass of the program.
+  std::function<torch::Tensor(const torch::Tensor&)> forward_ = [](const torch::Tensor& weight) {
+    return torch::randn({4, 8}).mm(weight);
+  };
 };
 
 TEST_F(Counters, EachOperatorHasWhatItExecuted) {
@@ -125,6 +139,111 @@ TEST_F(Counters, EachOperatorHasWhatItExecuted) {
   }
   EXPECT_TRUE(forward);
   EXPECT_TRUE(backward);
+}
+
+// Hopper's counters in the order of its sets; the fake gives each its own value.
+TEST_F(Counters, ExecutedFlopsKeepTheirFormat) {
+  FakeCupti::instance().mma_instructions = 5;
+  const recording::Run recorded = run(3);
+  using enum FlopFormat;
+  const auto value = [this](size_t step, const std::vector<std::pair<size_t, double>>& metrics) {
+    double total = 0;
+    for (size_t range = 0; range < ranges_of_step_[step]; ++range) {
+      for (const auto& [metric, weight] : metrics)
+        total += weight * FakeCupti::value(range, metric);
+    }
+    return total;
+  };
+  const FlopFormat of_wgmma[] = {kTensorBf16, kTensorFp16, kTensorTf32, kTensorFp8, kTensorFp64};
+  for (size_t metric = 0; metric < 5; ++metric) {
+    EXPECT_EQ(sum(recorded, 0, of_wgmma[metric]), value(0, {{metric, 1}})) << metric;
+  }
+  EXPECT_EQ(sum(recorded, 0, kTensorFp4), 0);
+  EXPECT_EQ(sum(recorded, 0, kScalarFp32), 0);
+  // mma.sync: fp16 with results in fp16 and in fp32 are one format.
+  EXPECT_EQ(sum(recorded, 1, kTensorBf16), value(1, {{0, 1}}));
+  EXPECT_EQ(sum(recorded, 1, kTensorFp16), value(1, {{1, 1}, {2, 1}}));
+  EXPECT_EQ(sum(recorded, 1, kTensorTf32), value(1, {{3, 1}}));
+  // Additions, multiplications and both at once; two halves in an instruction.
+  EXPECT_EQ(sum(recorded, 2, kScalarFp32), value(2, {{0, 1}, {1, 1}, {2, 2}}));
+  EXPECT_EQ(sum(recorded, 2, kScalarFp64), value(2, {{3, 1}, {4, 1}, {5, 2}}));
+  EXPECT_EQ(sum(recorded, 2, kScalarFp16), value(2, {{6, 2}, {7, 2}, {8, 4}}));
+  for (const recording::RecordedStep& step : recorded.steps) {
+    for (const OperatorRow& row : step.books.operators) {
+      double tensor = 0, scalar = 0;
+      for (const auto& part : row.by_format) {
+        (is_tensor(part.format) ? tensor : scalar) += part.flops;
+      }
+      EXPECT_EQ(tensor, row.tensor_flops);
+      EXPECT_EQ(scalar, row.scalar_flops);
+    }
+  }
+}
+
+// The product of the forward pass is inside another operator, which executes it: beside what that
+// one executed stands what its parts have by formula. Its gradient is an operator of its own.
+TEST_F(Counters, WhatIsExecutedStandsBesideTheFormulasOfAllThatRan) {
+  forward_ = [](const torch::Tensor& weight) { return torch::randn({4, 8}).matmul(weight); };
+  const recording::Run recorded = run(1);
+  const double flops = 2.0 * 4 * 8 * 8;
+  double in_ranges = 0;
+  for (const OperatorRow& row : recorded.steps[0].books.operators) {
+    in_ranges += row.range_flops;
+    const std::string op = recorded.text(row.op);
+    if (row.flops > 0) {
+      EXPECT_EQ(op, "aten::mm");
+      EXPECT_EQ(row.flops, flops);
+    }
+    const bool is_outer = op == (row.phase == Phase::kBackward ? "aten::mm" : "aten::matmul");
+    EXPECT_EQ(row.range_flops, is_outer ? flops : 0) << op << " in " << key(row.phase);
+    EXPECT_EQ(row.alignment, is_outer ? 4u : 0u) << op;  // of 4, 8 and 8
+  }
+  EXPECT_EQ(in_ranges, 2 * flops);
+}
+
+// The sizes of what is multiplied, as far as the operator's inputs tell them.
+TEST_F(Counters, AlignmentIsOfEverySizeOfTheProduct) {
+  forward_ = [](const torch::Tensor& weight) {
+    // 3 x 4 rows beside a matrix; each matrix of a stack by itself; a convolution.
+    const auto rows = at::linear(torch::randn({3, 4, 8}), weight);
+    const auto stack = at::matmul(torch::randn({3, 16, 32}), torch::randn({3, 32, 64}));
+    const auto image = at::conv2d(torch::randn({1, 8, 4, 4}), torch::randn({8, 8, 3, 3}));
+    return rows.sum() + stack.sum() + image.sum();
+  };
+  const recording::Run recorded = run(1);
+  std::map<std::string, uint32_t> alignment;
+  for (const OperatorRow& row : recorded.steps[0].books.operators) {
+    if (row.phase != Phase::kBackward && row.range_flops > 0) {
+      alignment[recorded.text(row.op)] = row.alignment;
+    }
+  }
+  EXPECT_EQ(alignment["aten::linear"], 4u);
+  EXPECT_EQ(alignment["aten::matmul"], 16u);
+  ASSERT_TRUE(alignment.contains("aten::conv2d"));
+  EXPECT_EQ(alignment["aten::conv2d"], 0u);
+}
+
+TEST_F(Counters, CausalAttentionSaysSo) {
+  for (const bool causal : {true, false}) {
+    FakeCupti::reset();
+    forward_ = [causal](const torch::Tensor& weight) {
+      const auto q = weight.view({1, 1, 8, 8});
+      return at::scaled_dot_product_attention(q, q, q, {}, 0, causal);
+    };
+    const recording::Run recorded = run(1);
+    double in_ranges = 0, left_out = 0;
+    size_t rows = 0;
+    for (const OperatorRow& row : recorded.steps[0].books.operators) {
+      if (recorded.text(row.op).find("attention") == std::string::npos || row.range_flops == 0)
+        continue;
+      in_ranges += row.range_flops;
+      left_out += row.causal_flops;
+      ++rows;
+    }
+    EXPECT_EQ(rows, 2u);  // forward and backward
+    EXPECT_GT(in_ranges, 0);
+    EXPECT_EQ(left_out, causal ? in_ranges : 0);
+  }
 }
 
 TEST_F(Counters, MmaSyncIsCountedWhereItRan) {
@@ -228,6 +347,7 @@ TEST_F(Counters, KernelByKernel) {
   double tensor = 0;  // it was the first kernel of the step
   for (size_t metric = 0; metric < 5; ++metric) tensor += FakeCupti::value(0, metric);
   EXPECT_EQ(forward.tensor_flops, tensor);
+  EXPECT_EQ(forward.by_format.of(FlopFormat::kTensorTf32), FakeCupti::value(0, 2));
   EXPECT_EQ(forward.device_ns, FakeCupti::value(0, 7));
   EXPECT_EQ(kernel(recorded, 0, "reduce", Phase::kForward).calls, 2u);
   EXPECT_EQ(recorded.text(kernel(recorded, 0, kGemm, Phase::kBackward).op), "aten::mm");

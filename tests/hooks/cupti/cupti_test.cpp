@@ -234,7 +234,7 @@ TEST_F(RealCupti, KnowsEveryMetricOfEveryChip) {
 
 TEST_F(RealCupti, RefusesANameItDoesNotKnow) {
   std::string problem;
-  EXPECT_EQ(count_passes(*api_, "GH100", {{"sm__flops_of_my_dreams.sum", 1, Counted::kTensorFlops, ""}}, problem), -1);
+  EXPECT_EQ(count_passes(*api_, "GH100", {{"sm__flops_of_my_dreams.sum", 1, Counted::kTensorFlops}}, problem), -1);
   EXPECT_FALSE(problem.empty());
   EXPECT_EQ(count_passes(*api_, "ZX81", metric_sets("GH100")[0].metrics, problem), -1);
 }

@@ -2,7 +2,7 @@
 // What reports/page_data.cpp writes: the other place that knows the layout. Change both, and the
 // version in both.
 
-export const VERSION = 3;
+export const VERSION = 4;
 
 export interface Word {
   key: string;
@@ -41,6 +41,18 @@ export interface Rank {
   roles: number[];
   seconds: number;
 }
+/** Why tensor cores executed more or less than the model's FLOPs by formula. */
+export interface ExecutedDifference {
+  model: number;
+  executed: number;
+  causes: {
+    title: string;
+    flops: number;
+    proved: boolean;
+    why: string;
+    operators: [name: string, flops: number][];
+  }[];
+}
 /** An operator's work over the bytes that it moved, all its calls in the step. */
 export interface RooflinePoint {
   op: string;
@@ -56,6 +68,7 @@ export interface Utilization {
   mfu: number | null;
   hfu: number | null;
   cause: string;
+  executed_difference: ExecutedDifference | null;
   roofline: RooflinePoint[];
   roofline_cause: string;
 }
@@ -64,7 +77,7 @@ export interface KernelRow {
   name: string;
   ops: string;
   calls: number;
-  executed: { tensor: number; scalar: number; ns: number; dram: number };
+  executed: { tensor: number; scalar: number; ns: number; dram: number; formats: number[] };
 }
 export interface Verdict {
   kind: string;
@@ -102,6 +115,7 @@ export interface Meta {
   roles: RoleWord[];
   phases: Word[];
   marks: Word[];
+  formats: Word[]; // of executed FLOPs
   strings: string[];
   headline: string;
   recording: string;

@@ -42,6 +42,7 @@ export class Run {
   private readonly timelineBegins: Uint32Array; // first point of each timeline
   private readonly changeBegins: Uint32Array; // first change of each point
   private readonly cellBegins: Uint32Array; // first cell of each mark
+  private readonly formatBegins: Uint32Array; // first format of each operator
   private readonly cachingRows = new Map<number, number>(); // of a mark
 
   constructor(
@@ -56,6 +57,10 @@ export class Run {
     const counts = new Uint32Array(marks);
     for (let i = 0; i < cellMark.length; i++) counts[cellMark[i]]++;
     this.cellBegins = begins(counts);
+    const ofOperator = new Uint32Array(columns.get('operator.step').length);
+    const formatOperator = columns.get('format.operator');
+    for (let i = 0; i < formatOperator.length; i++) ofOperator[formatOperator[i]]++;
+    this.formatBegins = begins(ofOperator);
     const cachingMark = columns.get('caching.mark');
     for (let i = 0; i < cachingMark.length; i++) this.cachingRows.set(cachingMark[i], i);
   }
@@ -284,8 +289,20 @@ export class Run {
         scalar: operator('scalar', row),
         ns: operator('device_ns', row),
         dram: operator('dram', row),
+        formats: this.formats(row),
       },
     };
+  }
+
+  /** FLOPs that an operator executed, of each number format. */
+  private formats(row: number): number[] {
+    const format = this.columns.get('format.format');
+    const flops = this.columns.get('format.flops');
+    const out = this.meta.formats.map(() => 0);
+    for (let i = this.formatBegins[row]; i < this.formatBegins[row + 1]; i++) {
+      out[format[i]] += flops[i];
+    }
+    return out;
   }
 
   private block(row: number): Block {

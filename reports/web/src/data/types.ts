@@ -79,6 +79,7 @@ export interface Executed {
   scalar: number; // FLOPs
   ns: number; // of kernels
   dram: number; // bytes
+  formats: number[]; // FLOPs by the number formats of Meta, all 0 where they are not known
 }
 export interface Timeline {
   length: number;

@@ -100,6 +100,7 @@ Json device_step(const analysis::DeviceStep& device) {
             {"backward_peak", device.backward_temporary_peak},
             {"optimizer_peak", device.optimizer_temporary_peak}}},
           {"foreign_bytes", device.foreign_bytes},
+          {"adopted_bytes", device.adopted_bytes},
           {"largest_difference", device.largest_difference},
           {"allocations", device.allocations},
           {"frees", device.frees}};

@@ -84,6 +84,7 @@ DeviceStep Builder::device(const DeviceBooks& books, bool in_detail) const {
   out.backward_temporary_peak = books.backward_temporary_peak;
   out.optimizer_temporary_peak = books.optimizer_temporary_peak;
   out.foreign_bytes = books.foreign_bytes;
+  out.adopted_bytes = books.adopted_bytes;
   out.largest_difference = books.largest_difference;
   out.allocations = books.allocations;
   out.frees = books.frees;

@@ -155,6 +155,7 @@ struct DeviceStep {
   int64_t backward_temporary_peak = 0;
   int64_t optimizer_temporary_peak = 0;
   int64_t foreign_bytes = 0;
+  int64_t adopted_bytes = 0;  // seen for the first time in this step, older than the recording
   int64_t largest_difference = 0;
   uint64_t allocations = 0;
   uint64_t frees = 0;

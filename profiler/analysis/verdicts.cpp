@@ -18,14 +18,17 @@ struct EndOfStep {
   uint64_t step = 0;
   RoleBytes roles{};
   int64_t bytes = 0;
+  int64_t adopted = 0;  // of them, were there before the recording and became known since the first
 };
 
 std::vector<EndOfStep> ends_of_steps(const Summary& summary) {
   std::vector<EndOfStep> ends;
+  int64_t adopted = 0;
   for (const StepSummary& step : summary.steps) {
-    EndOfStep end{step.index, {}, 0};
+    EndOfStep end{.step = step.index};
     bool found = false;
     for (const DeviceStep& device : step.devices) {
+      adopted += device.adopted_bytes;
       for (const MarkSummary& mark : device.marks) {
         if (mark.mark != Mark::kEnd) continue;
         found = true;
@@ -33,6 +36,7 @@ std::vector<EndOfStep> ends_of_steps(const Summary& summary) {
         for (size_t role = 0; role < kRoleCount; ++role) end.roles[role] += mark.roles[role];
       }
     }
+    end.adopted = adopted;
     if (found) ends.push_back(end);
   }
   return ends;
@@ -79,8 +83,11 @@ Verdict leak(const Summary& summary) {
                     count_of(static_cast<int64_t>(ends.size()), "step"), kLeakSteps + 1);
     return verdict;
   }
+  const auto grown = [&ends](size_t from, size_t to) {
+    return ends[to].bytes - ends[to].adopted - (ends[from].bytes - ends[from].adopted);
+  };
   size_t first = ends.size() - 1;
-  while (first > 0 && ends[first].bytes > ends[first - 1].bytes) --first;
+  while (first > 0 && grown(first - 1, first) > 0) --first;
   const size_t steps = ends.size() - 1 - first;
   if (steps < kLeakSteps) {
     verdict.tone = Tone::kGood;
@@ -90,9 +97,14 @@ Verdict leak(const Summary& summary) {
         kLeakSteps);
     verdict.evidence.push_back(
         fmt::format("end of step {}: {}", ends.back().step, format_bytes(ends.back().bytes)));
+    if (const int64_t known = ends.back().adopted - ends.front().adopted; known > 0) {
+      verdict.evidence.push_back(
+          fmt::format("{} were there before the recording and were used for the first time in it",
+                      format_bytes(known)));
+    }
     return verdict;
   }
-  verdict.bytes = (ends.back().bytes - ends[first].bytes) / static_cast<int64_t>(steps);
+  verdict.bytes = grown(first, ends.size() - 1) / static_cast<int64_t>(steps);
   verdict.tone = Tone::kBad;
   verdict.verdict = fmt::format(
       "suspected: the bytes at the end of a step grew in each of the last {} "

@@ -184,6 +184,9 @@ struct DeviceBooks {
   int64_t backward_temporary_peak = 0;
   int64_t optimizer_temporary_peak = 0;
   int64_t foreign_bytes = 0;  // storages seen that bypass the allocator; not part of any sum
+  // Alive at the step's end and older than the recording, but seen since the step before ended for
+  // the first time: a batch of a data set in memory. No growth.
+  int64_t adopted_bytes = 0;
   int64_t largest_difference = 0;  // |ledger - allocator| over every event of the step
   uint64_t allocations = 0;
   uint64_t frees = 0;

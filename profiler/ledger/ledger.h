@@ -128,6 +128,7 @@ class Ledger {
   bool step_open_ = false;
   uint64_t step_index_ = 0;
   int64_t step_begin_ns_ = 0;
+  int64_t last_step_end_ns_ = 0;
   uint16_t step_thread_ = 0;
   uint16_t micro_steps_ = 0;       // backward passes begun, nested ones apart
   uint16_t micro_step_ = 0;        // the one that work belongs to now

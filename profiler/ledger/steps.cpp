@@ -63,10 +63,15 @@ void Ledger::on_step_end(const Event& event) {
   // A step that never ran backward still counts what its embedding was given.
   if (micro_steps_ == 0) tokens_ = micro_step_tokens_;
   add_mark(Mark::kEnd, event);
-  blocks_.for_each([this](Block& block) {
+  std::vector<int64_t> adopted(devices_.size());
+  blocks_.for_each([this, &adopted](Block& block) {
+    if ((block.evidence & evidence::kAdopted) && block.born_ns >= last_step_end_ns_) {
+      adopted[block.device] += block.bytes;
+    }
     devices_[block.device]->step.settle(
         block, failed_at_ ? role_so_far(block) : role_of(block, true), Timeline::kForever);
   });
+  last_step_end_ns_ = now_ns_;
   StepBooks books;
   books.index = step_index_;
   books.start_ns = step_begin_ns_;
@@ -89,6 +94,7 @@ void Ledger::on_step_end(const Event& event) {
     DeviceBooks device_books = of->step.finish(books.detailed, tensors_);
     device_books.device = of->index;
     device_books.foreign_bytes = foreign[of->index];
+    device_books.adopted_bytes = adopted[of->index];
     books.devices.push_back(std::move(device_books));
   }
   if (!phases_.empty()) phases_.back().end_ns = books.duration_ns;

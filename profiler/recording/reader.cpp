@@ -296,8 +296,8 @@ void Loading::load_regions() {
 void Loading::load_devices() {
   each(
       "SELECT step, device, forward_temporary_peak, backward_temporary_peak, "
-      "optimizer_temporary_peak, foreign_bytes, largest_difference, allocations, frees, timeline, "
-      "timeline_times, peak_blocks FROM step_device ORDER BY step, device",
+      "optimizer_temporary_peak, foreign_bytes, adopted_bytes, largest_difference, allocations, frees, "
+      "timeline, timeline_times, peak_blocks FROM step_device ORDER BY step, device",
       [&](const Statement& s) {
         DeviceBooks books;
         if (s.integer(1) < 0 || s.integer(1) >= static_cast<int64_t>(run_.info.devices.size())) {
@@ -308,15 +308,16 @@ void Loading::load_devices() {
         books.backward_temporary_peak = s.integer(3);
         books.optimizer_temporary_peak = s.integer(4);
         books.foreign_bytes = s.integer(5);
-        books.largest_difference = s.integer(6);
-        books.allocations = static_cast<uint64_t>(s.integer(7));
-        books.frees = static_cast<uint64_t>(s.integer(8));
+        books.adopted_bytes = s.integer(6);
+        books.largest_difference = s.integer(7);
+        books.allocations = static_cast<uint64_t>(s.integer(8));
+        books.frees = static_cast<uint64_t>(s.integer(9));
         RecordedStep* step = step_at(s.integer(0));
         if (step->full) {
-          books.timeline = decode_timeline(blob(s.integer(9)), unpack(s.blob(10)));
+          books.timeline = decode_timeline(blob(s.integer(10)), unpack(s.blob(11)));
           check_names(books.timeline);
-          if (!s.is_null(11)) {
-            books.peak_blocks = decode_blocks(blob(s.integer(11)));
+          if (!s.is_null(12)) {
+            books.peak_blocks = decode_blocks(blob(s.integer(12)));
             check_names(books.peak_blocks);
             for (const BlockRow& row : books.peak_blocks) {
               for (const StringId id : {row.name, row.dtype, row.shape, row.source})

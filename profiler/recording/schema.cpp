@@ -69,6 +69,7 @@ CREATE TABLE step_device(
   backward_temporary_peak INTEGER NOT NULL,
   optimizer_temporary_peak INTEGER NOT NULL,
   foreign_bytes INTEGER NOT NULL,
+  adopted_bytes INTEGER NOT NULL,
   largest_difference INTEGER NOT NULL,
   allocations INTEGER NOT NULL, frees INTEGER NOT NULL,
   timeline INTEGER NOT NULL,      -- blob: everything but the time

@@ -98,7 +98,7 @@ class Writer::Impl {
         insert_string_(*database_, "INSERT INTO string VALUES(?1, ?2)"),
         insert_step_(*database_, "INSERT INTO step VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
         insert_step_device_(
-            *database_, "INSERT INTO step_device VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
+            *database_, "INSERT INTO step_device VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)"),
         insert_phase_(*database_, "INSERT INTO phase VALUES(?1,?2,?3,?4,?5,?6)"),
         insert_work_(*database_, "INSERT INTO work VALUES(?1,?2,?3,?4,?5,?6,?7)"),
         insert_kernel_(*database_, "INSERT INTO kernel VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
@@ -324,8 +324,8 @@ void Writer::Impl::write_device(uint64_t step, const DeviceBooks& books, bool de
   if (!books.peak_blocks.empty()) blocks = blobs_.id_of(encode_blocks(books.peak_blocks));
   insert_step_device_.run(step, books.device, books.forward_temporary_peak,
                           books.backward_temporary_peak, books.optimizer_temporary_peak,
-                          books.foreign_bytes, books.largest_difference, books.allocations,
-                          books.frees, blobs_.id_of(encode_timeline(points)), Blob{times}, blocks);
+                          books.foreign_bytes, books.adopted_bytes, books.largest_difference,
+                          books.allocations, books.frees, blobs_.id_of(encode_timeline(points)), Blob{times}, blocks);
 }
 
 void Writer::Impl::write_mark(uint64_t step, DeviceIndex device, const MarkBook& mark) {

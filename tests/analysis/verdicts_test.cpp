@@ -38,6 +38,20 @@ TEST(Leak, GrowthIsNamedByRoleAndModule) {
       "step: after lm_head +4.0 KiB)");
 }
 
+TEST(Leak, WhatWasThereBeforeAndIsUsedForTheFirstTimeIsNone) {
+  test::SyntheticOptions options;
+  options.steps = 6;
+  options.leak_bytes = 4096;
+  recording::Run run = test::make_synthetic_run(options).as_recorded();
+  for (recording::RecordedStep& step : run.steps) step.books.devices[0].adopted_bytes = 4096;
+  const Verdict none = build_summary(run).verdicts[0];
+  EXPECT_THAT(none.verdict, testing::StartsWith("no growth"));
+  EXPECT_EQ(none.evidence.back(),
+            "20.0 KiB were there before the recording and were used for the first time in it");
+  for (recording::RecordedStep& step : run.steps) step.books.devices[0].adopted_bytes = 4000;
+  EXPECT_EQ(build_summary(run).verdicts[0].bytes, 96);
+}
+
 TEST(Leak, AFewStepsAreNotJudged) {
   test::SyntheticOptions options;
   options.steps = 3;

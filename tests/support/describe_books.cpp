@@ -43,9 +43,9 @@ std::string describe(const FlopsByFormat& formats) {
 
 std::string describe_device(const DeviceBooks& d, const StringTable& strings) {
   std::string out = fmt::format(
-      "device {} temporaries {} {} {} foreign {} largest {} allocations {} frees {}\n", d.device,
+      "device {} temporaries {} {} {} foreign {} adopted {} largest {} allocations {} frees {}\n", d.device,
       d.forward_temporary_peak, d.backward_temporary_peak, d.optimizer_temporary_peak,
-      d.foreign_bytes, d.largest_difference, d.allocations, d.frees);
+      d.foreign_bytes, d.adopted_bytes, d.largest_difference, d.allocations, d.frees);
   for (const MarkBook& m : d.marks) out += describe_mark(m, strings);
   for (const TimelinePoint& p : d.timeline) {
     out += fmt::format(" point {} {} {} {} {} {} {} {} {}\n", p.time_ns, p.roles, key(p.phase),

@@ -133,6 +133,8 @@ function Chart({ title, series }: { title: string; series: Series }) {
 function Table({ peaks, ends }: Both) {
   const { run } = usePage();
   const n = run.steps;
+  // What grows only because it becomes known is no leak: the verdict has looked at that.
+  const leaks = run.meta.verdicts.some(({ kind, tone }) => kind === 'leak' && tone === 'bad');
   const roles = run.meta.roles
     .map((_, role) => role)
     .filter((role) => peaks.roles[role].some(Boolean) || ends.roles[role].some(Boolean));
@@ -146,7 +148,7 @@ function Table({ peaks, ends }: Both) {
   const highest = (values: Float64Array) => values.reduce((a, b) => Math.max(a, b), 0);
   const row = (title: preact.ComponentChildren, peak: Float64Array, end: Float64Array) => {
     const change = end[n - 1] - end[0];
-    const grows = growsAtEnd(end);
+    const grows = leaks && growsAtEnd(end);
     return (
       <>
         <th scope="row">{title}</th>

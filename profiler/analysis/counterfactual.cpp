@@ -199,6 +199,11 @@ int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) c
   for (const TimelinePoint& point : device_.timeline) {
     gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
   }
+  // Outputs that a micro-step leaves are stored: however it is cut, the last piece finds all of them.
+  std::unordered_map<int, int64_t> stored;
+  for (const MarkSummary& mark : device_.marks) {
+    if (mark.mark == Mark::kBackwardEnd) stored[mark.micro_step] = mark.roles[static_cast<size_t>(Role::kHeldOutput)];
+  }
   std::vector<Heights::Point> points;
   for (const TimelinePoint& point : device_.timeline) {
     const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
@@ -209,6 +214,10 @@ int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) c
     for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
                             Role::kTemporaryForward, Role::kTemporaryBackward}) {
       change -= (1 - share) * static_cast<double>(point.roles[static_cast<size_t>(role)]);
+    }
+    if (const auto found = stored.find(point.micro_step); accumulated && found != stored.end()) {
+      const int64_t held = point.roles[static_cast<size_t>(Role::kHeldOutput)];
+      change += (1 - share) * static_cast<double>(std::min(held, found->second));
     }
     if (of_micro_step && accumulated) {
       change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);

@@ -90,7 +90,11 @@ class PostMortem {
         "reserved by the caching allocator {}: {} free in it, the largest piece {}; outside it {}",
         format_bytes(book.reserved_bytes), format_bytes(free_bytes), format_bytes(book.largest_free_bytes),
         book.outside_bytes < 0 ? "unknown" : format_bytes(book.outside_bytes)));
-    if (free_bytes >= mark_.wanted_bytes && book.largest_free_bytes < mark_.wanted_bytes) {
+    const bool is_expandable =
+        std::any_of(summary_.options.begin(), summary_.options.end(), [](const auto& option) {
+          return option.first == "cuda_allocator" && option.second.find("expandable_segments:True") != std::string::npos;
+        });
+    if (!is_expandable && free_bytes >= mark_.wanted_bytes && book.largest_free_bytes < mark_.wanted_bytes) {
       verdict_.remedies.push_back({"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: enough is free, in pieces "
                                    "that are too small", free_bytes - book.largest_free_bytes, ""});
     }
@@ -143,7 +147,9 @@ class PostMortem {
     for (const StepSummary& step : summary_.steps) {
       for (const DeviceStep& device : step.devices) {
         if (device.device != failure_.device->device || !complete(device)) continue;
-        if (!failure_.reference_device || device.peak.bytes > failure_.reference_device->peak.bytes) {
+        // Of steps that are as high the last one: the first makes the optimizer's state at its end.
+        if (!failure_.reference_device ||
+            device.peak.bytes >= failure_.reference_device->peak.bytes - failure_.reference_device->peak.bytes / 100) {
           failure_.reference = &step;
           failure_.reference_device = &device;
         }
@@ -163,7 +169,7 @@ class PostMortem {
       }
     }
     if (!before) {
-      verdict_.evidence.push_back("it was the first step: no earlier one to compare with");
+      verdict_.evidence.push_back("it was the first step: no earlier one to compare with, and what comes behind the failure is not known");
       return;
     }
     verdict_.evidence.push_back(fmt::format("the step before peaked at {}; {} more were alive here, and {} asked for",

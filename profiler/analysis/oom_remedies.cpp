@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What would have helped against a failed allocation. A remedy takes bytes away at some moments of a
-// step; what it gives back is how much lower the highest moment is then, of the complete step that
-// the run has and of the failure. Without a complete step the failure is the only moment known.
+// What would have helped against a failed allocation. A remedy takes bytes away at some moments of
+// a step; what it gives back is how much lower the highest moment is then, of the complete step
+// that the run has and of the failure. Without a complete step the failure is the only moment
+// known.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -33,7 +34,7 @@ struct Moment {
 // "h.3" of "h.3.attn" and of "after h.3.ln_1"; a module outside any list is its own.
 std::string unit_of(std::string name) {
   if (name.starts_with("after ")) name.erase(0, 6);
-  for (size_t dot = name.find('.'); ; dot = name.find('.', dot + 1)) {
+  for (size_t dot = name.find('.');; dot = name.find('.', dot + 1)) {
     const std::string outer = name.substr(0, dot);
     if (is_repeated(outer)) return outer;
     if (dot == std::string::npos) return name;
@@ -104,7 +105,8 @@ class Remedies {
       modules[cell.module.empty() ? "no module" : cell.module] += cell.bytes;
     }
     add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or "
-        ".detach()): " + largest_of(modules, kModules),
+        ".detach()): " +
+            largest_of(modules, kModules),
         gained([](const Moment& m) { return -bytes_of(m.roles, Role::kHeldOutput); }), "");
   }
 
@@ -130,20 +132,22 @@ class Remedies {
 
   void add_formats() {
     const double state = wide_share(Role::kOptimizerState);
-    add("an optimizer with 8-bit state, by formula: a quarter of what is float32, and an update in place",
+    add("an optimizer with 8-bit state, by formula: a quarter of what is float32, and an update in "
+        "place",
         gained([&](const Moment& m) {
           return -part(0.75 * state, bytes_of(m.roles, Role::kOptimizerState)) -
                  bytes_of(m.roles, Role::kTemporaryOptimizer);
         }),
         "another numeric format of the state");
     std::map<Role, double> halved;
-    for (const Role role :
-         {Role::kParameter, Role::kBuffer, Role::kGradient, Role::kOptimizerState, Role::kInput,
-          Role::kActivation, Role::kRecomputedActivation, Role::kHeldOutput, Role::kTemporaryForward,
-          Role::kTemporaryBackward, Role::kTemporaryOptimizer, Role::kUnattributed}) {
+    for (const Role role : {Role::kParameter, Role::kBuffer, Role::kGradient, Role::kOptimizerState,
+                            Role::kInput, Role::kActivation, Role::kRecomputedActivation,
+                            Role::kHeldOutput, Role::kTemporaryForward, Role::kTemporaryBackward,
+                            Role::kTemporaryOptimizer, Role::kUnattributed}) {
       halved[role] = 0.5 * wide_share(role);
     }
-    add("the model in bfloat16, by formula: half of all that is float32", gained([&](const Moment& m) {
+    add("the model in bfloat16, by formula: half of all that is float32",
+        gained([&](const Moment& m) {
           int64_t change = 0;
           for (const auto& [role, share] : halved) change -= part(share, bytes_of(m.roles, role));
           return change;
@@ -155,13 +159,12 @@ class Remedies {
 
   void add_ranks() {
     const auto zero = [&](int ranks) {
-      return gained([&](const Moment& m) {
-        return -part(1 - 1.0 / ranks, of_update(m));
-      });
+      return gained([&](const Moment& m) { return -part(1 - 1.0 / ranks, of_update(m)); });
     };
-    add(fmt::format("ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state, and updates "
-                    "as much; 2 ranks give {} back, 8 give {}",
-                    format_bytes(zero(2)), format_bytes(zero(8))),
+    add(fmt::format(
+            "ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state, and updates "
+            "as much; 2 ranks give {} back, 8 give {}",
+            format_bytes(zero(2)), format_bytes(zero(8))),
         zero(2), "more processes");
     std::string blocks;
     int64_t unsharded = 0, largest = 0;
@@ -177,14 +180,15 @@ class Remedies {
         change += unsharded;
         const bool is_backward = m.phase != Phase::kForward;
         if (is_repeated(unit_of(m.module))) change += (is_backward ? 3 : 2) * largest;
-        if (is_backward) change += std::min(gradients, unsharded);
+        if (is_backward) change += std::min(gradients, made_anew(m, true));
         return change;
       });
     };
-    add(fmt::format("FSDP (ZeRO-3){}, by formula: each of n ranks holds 1/n of parameters, gradients "
-                    "and state, and whole what it works with; 2 ranks give {} back, 8 give {}",
-                    units > 1 ? fmt::format(" of {} blocks", units) : "", format_bytes(fsdp(2)),
-                    format_bytes(fsdp(8))),
+    add(fmt::format(
+            "FSDP (ZeRO-3){}, by formula: each of n ranks holds 1/n of parameters, gradients "
+            "and state, and whole what it works with; 2 ranks give {} back, 8 give {}",
+            units > 1 ? fmt::format(" of {} blocks", units) : "", format_bytes(fsdp(2)),
+            format_bytes(fsdp(8))),
         fsdp(2), "more processes, gathers");
   }
 
@@ -230,23 +234,25 @@ class Remedies {
     if (mark_.micro_step > 0 || !is_of_micro_step(mark_.phase)) return;
     add("zero_grad(set_to_none=True) before the forward pass", gained([&](const Moment& m) {
           if (m.micro_step > 0 || !is_of_micro_step(m.phase)) return int64_t{0};
-          return std::min<int64_t>(0, made_anew(m) - bytes_of(m.roles, Role::kGradient));
+          return std::min<int64_t>(0, made_anew(m, false) - bytes_of(m.roles, Role::kGradient));
         }),
         "");
   }
 
-  // Gradients that the backward pass has made at this moment, at most.
-  int64_t made_anew(const Moment& m) const {
+  // Gradients that the backward pass has made at this moment, at most; `outside`: of blocks none.
+  int64_t made_anew(const Moment& m, bool outside) const {
     if (!m.has_begun) return 0;
     int64_t bytes = 0;
     for (const auto& [unit, of_unit] : parameters_) {
-      const auto row = std::find_if(m.step->units.begin(), m.step->units.end(), [&](const UnitRow& u) {
-        return u.unit == unit && u.micro_step == m.micro_step;
-      });
+      if (outside && is_repeated(unit)) continue;
+      const auto row = std::find_if(
+          m.step->units.begin(), m.step->units.end(),
+          [&](const UnitRow& u) { return u.unit == unit && u.micro_step == m.micro_step; });
       // A block that is in the middle of its backward pass may have made all but the last.
       const bool is_ahead =
           row != m.step->units.end() &&
-          (row->backward_begin == 0 || (is_repeated(unit) ? row->backward_begin : row->backward_end) > m.seconds);
+          (row->backward_begin == 0 ||
+           (is_repeated(unit) ? row->backward_begin : row->backward_end) > m.seconds);
       if (!is_ahead) bytes += of_unit;
     }
     return bytes;
@@ -258,8 +264,8 @@ class Remedies {
   // runs, in backward a node gets back what it saved.
   int64_t in_use(const Moment& m) const {
     if (!is_of_micro_step(m.phase)) return 0;
-    if (m.phase == Phase::kBackward) return 2 * largest_activation();
     const std::string unit = unit_of(m.module);
+    if (m.phase == Phase::kBackward) return largest_activation(unit);
     if (m.step == failure_.step) {
       int64_t bytes = 0;
       for (const Cell& cell : mark_.cells) {
@@ -273,12 +279,13 @@ class Remedies {
     return 0;
   }
 
-  int64_t largest_activation() const {
+  int64_t largest_activation(const std::string& unit) const {
     int64_t largest = 0;
     for (const DeviceStep* device : {failure_.device, failure_.reference_device}) {
       if (!device) continue;
       for (const BlockRow& block : device->peak_blocks) {
-        if (block.role == Role::kActivation) largest = std::max(largest, block.bytes);
+        if (block.role == Role::kActivation && unit_of(block.module) == unit)
+          largest = std::max(largest, block.bytes);
       }
     }
     return largest;

@@ -14,9 +14,10 @@ MIB = 1 << 20
 
 
 class EightBitAdamW(torch.optim.Optimizer):
-    """AdamW whose two moments are bytes, with one float32 scale for each 256 of them."""
+    """AdamW whose two moments are bytes, with one float32 scale for each 256 of them; it works on a piece
+    of a parameter at a time, as a kernel does it in place."""
 
-    GROUP = 256
+    GROUP, PIECE = 256, 256
 
     def __init__(self, parameters, lr: float) -> None:
         super().__init__(parameters, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "decay": 0.01})
@@ -25,26 +26,29 @@ class EightBitAdamW(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self.update(parameter, group, self.state[parameter])
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                groups = -(-parameter.numel() // self.GROUP)
+                for name in () if state else ("mean", "square"):
+                    state[name] = torch.zeros(groups, self.GROUP, dtype=torch.uint8, device=parameter.device)
+                    state[name + "_scale"] = torch.zeros(groups, 1, device=parameter.device)
+                for first in range(0, groups, self.PIECE):
+                    self.update(parameter, group, state, slice(first, min(first + self.PIECE, groups)))
 
-    def update(self, parameter: torch.Tensor, group: dict, state: dict) -> None:
-        groups = -(-parameter.numel() // self.GROUP)
-        for name, beta, value in zip(("mean", "square"), group["betas"], (parameter.grad, parameter.grad.square())):
-            if name not in state:
-                state[name] = torch.zeros(groups, self.GROUP, dtype=torch.uint8, device=parameter.device)
-                state[name + "_scale"] = torch.zeros(groups, 1, device=parameter.device)
-            offset = 128 if name == "mean" else 0
-            moment = (state[name].float() - offset) * state[name + "_scale"]
-            moment.view(-1)[: parameter.numel()].lerp_(value.flatten(), 1 - beta)
-            state[name + "_scale"].copy_(moment.abs().amax(1, keepdim=True) / (255 - offset))
-            state[name].copy_((moment / state[name + "_scale"].clamp_min(1e-12)).round_() + offset)
-            if name == "mean":
-                mean = moment.view(-1)[: parameter.numel()].view_as(parameter)
-            else:
-                square = moment.view(-1)[: parameter.numel()].view_as(parameter)
-        parameter.mul_(1 - group["lr"] * group["decay"])
-        parameter.addcdiv_(mean, square.sqrt_().add_(group["eps"]), value=-group["lr"])
+    def update(self, parameter: torch.Tensor, group: dict, state: dict, rows: slice) -> None:
+        piece = slice(rows.start * self.GROUP, rows.stop * self.GROUP)
+        gradient, values = parameter.grad.view(-1)[piece], parameter.view(-1)[piece]
+        moments = []
+        for name, beta, value, zero in (("mean", group["betas"][0], gradient, 128),
+                                        ("square", group["betas"][1], gradient.square(), 0)):
+            scale = state[name + "_scale"][rows]
+            moment = (state[name][rows].float() - zero) * scale
+            moments.append(moment.view(-1)[: values.numel()].lerp_(value, 1 - beta))
+            scale.copy_(moment.abs().amax(1, keepdim=True) / (255 - zero))
+            state[name][rows] = (moment / scale.clamp_min(1e-12)).round_() + zero
+        values.mul_(1 - group["lr"] * group["decay"])
+        values.addcdiv_(moments[0], moments[1].sqrt_().add_(group["eps"]), value=-group["lr"])
 
 
 class ShardedAdamW(torch.optim.Optimizer):
@@ -90,7 +94,7 @@ class Setting:
     def make(self) -> Program:
         with torch.device("cuda"):
             model = Gpt(self.layers, self.width, 4, self.vocabulary, self.context, self.checkpointed).to(self.dtype)
-        if self.optimizer == "sharded by FSDP":
+        if self.optimizer == "FSDP":
             from torch.distributed.fsdp import fully_shard
 
             for block in model.blocks:

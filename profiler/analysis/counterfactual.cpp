@@ -19,6 +19,15 @@ bool is_repeated(const std::string& unit) {
   return !last.empty() && last.find_first_not_of("0123456789") == std::string::npos;
 }
 
+std::string unit_of(std::string module) {
+  if (module.starts_with("after ")) module.erase(0, 6);
+  for (size_t dot = module.find('.');; dot = module.find('.', dot + 1)) {
+    const std::string outer = module.substr(0, dot);
+    if (is_repeated(outer)) return outer;
+    if (dot == std::string::npos) return module;
+  }
+}
+
 bool covers(const std::string& unit, const std::string& module) {
   const std::string own = module.starts_with("after ") ? module.substr(6) : module;
   return own == unit || (own.size() > unit.size() && own[unit.size()] == '.' && own.starts_with(unit));

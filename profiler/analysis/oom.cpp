@@ -19,7 +19,8 @@ Failure find_failure(const Summary& summary) {
   for (const StepSummary& step : summary.steps) {
     for (const DeviceStep& device : step.devices) {
       for (const MarkSummary& mark : device.marks) {
-        if (mark.mark != Mark::kOom) continue;
+        // Another device's books of the same moment ask for nothing.
+        if (mark.mark != Mark::kOom || (mark.wanted_bytes == 0 && mark.limit_bytes == 0)) continue;
         ++found.count;
         if (found.mark) continue;
         found.step = &step;
@@ -129,6 +130,7 @@ class PostMortem {
       text += fmt::format("; {} are made by this forward pass, and nothing proves yet who holds them",
                           format_bytes(unproved));
     }
+    if (!failure_.step->ended) text += "; the run ended before the step did";
     failure_.begun = edges;
     verdict_.evidence.push_back(text);
     if (failure_.count > 1) verdict_.evidence.push_back(fmt::format("{} failures in the run", failure_.count));

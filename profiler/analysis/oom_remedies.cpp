@@ -31,16 +31,6 @@ struct Moment {
   bool has_begun = true;  // the backward pass of its micro-step
 };
 
-// "h.3" of "h.3.attn" and of "after h.3.ln_1"; a module outside any list is its own.
-std::string unit_of(std::string name) {
-  if (name.starts_with("after ")) name.erase(0, 6);
-  for (size_t dot = name.find('.');; dot = name.find('.', dot + 1)) {
-    const std::string outer = name.substr(0, dot);
-    if (is_repeated(outer)) return outer;
-    if (dot == std::string::npos) return name;
-  }
-}
-
 int64_t part(double share, int64_t bytes) {
   return static_cast<int64_t>(std::llround(share * static_cast<double>(bytes)));
 }

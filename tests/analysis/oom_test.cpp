@@ -11,6 +11,7 @@ namespace {
 
 using testing::Contains;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 constexpr int64_t kMiB = 1 << 20;
@@ -90,6 +91,18 @@ TEST(Oom, WithoutAFailureThereIsNoPostMortem) {
   Summary summary = failing();
   summary.steps.pop_back();
   EXPECT_FALSE(oom_verdict(summary).has_value());
+}
+
+TEST(Oom, OfSeveralDevicesTheOneThatFailedIsTold) {
+  Summary summary = failing();
+  std::vector<DeviceStep>& devices = summary.steps[1].devices;
+  devices.insert(devices.begin(), DeviceStep{});
+  devices[0].device = "cpu";
+  devices[1].device = "cuda:0";
+  devices[0].marks = {mark_at(Mark::kOom, Phase::kForward)};
+  const Verdict verdict = oom_verdict(summary).value();
+  EXPECT_THAT(verdict.verdict, HasSubstr("60.0 MiB of 64.0 MiB were alive on cuda:0"));
+  EXPECT_THAT(verdict.evidence, Not(Contains(HasSubstr("failures in the run"))));
 }
 
 TEST(Oom, SaysWhatWasAskedWhereAndWhatWasAlive) {

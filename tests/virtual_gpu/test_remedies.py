@@ -283,3 +283,18 @@ def test_expandable_segments_give_back_what_is_in_pieces(tmp_path):
     free = mark["caching"]["reserved_bytes"] - mark["caching"]["active_bytes"]
     assert remedy["bytes"] == free - mark["caching"]["largest_free_bytes"]
     assert remedy["bytes"] <= needed - enough <= free
+
+
+def test_a_failure_behind_the_last_update_hides_no_step(tmp_path):
+    profile = torchtally.profile(recording=tmp_path / "run.tally")
+    with profile, training(GPT) as program:
+        program.step()
+        take_memory(256 * MIB)
+        with pytest.raises(torch.OutOfMemoryError):
+            results = [torch.empty(MIB, device="cuda") for _ in range(256)]
+    data = profile.data()
+    assert [step["ended"] for step in data["steps"]] == [True, True, True, False]
+    assert data["shown"] < 3
+    verdicts = {verdict["kind"]: verdict for verdict in data["verdicts"]}
+    assert verdicts["oom"]["verdict"].startswith("an allocation of 20.0 MiB failed in step 3, ")
+    assert verdicts["checkpointing"]["verdict"].startswith("not used: checkpointing blocks.0 to blocks.5 would bring")

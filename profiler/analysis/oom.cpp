@@ -93,7 +93,8 @@ class PostMortem {
         book.outside_bytes < 0 ? "unknown" : format_bytes(book.outside_bytes)));
     const bool is_expandable =
         std::any_of(summary_.options.begin(), summary_.options.end(), [](const auto& option) {
-          return option.first == "cuda_allocator" && option.second.find("expandable_segments:True") != std::string::npos;
+          return option.first == "cuda_allocator" &&
+                 option.second.find("expandable_segments:True") != std::string::npos;
         });
     if (!is_expandable && free_bytes >= mark_.wanted_bytes && book.largest_free_bytes < mark_.wanted_bytes) {
       verdict_.remedies.push_back({"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: enough is free, in pieces "
@@ -171,7 +172,8 @@ class PostMortem {
       }
     }
     if (!before) {
-      verdict_.evidence.push_back("it was the first step: no earlier one to compare with, and what comes behind the failure is not known");
+      verdict_.evidence.push_back(
+          "it was the first step: no earlier one to compare with, and what comes behind the failure is not known");
       return;
     }
     verdict_.evidence.push_back(fmt::format("the step before peaked at {}; {} more were alive here, and {} asked for",

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "profiler/analysis/counterfactual.h"
+#include "profiler/analysis/moments.h"
 #include "profiler/analysis/oom.h"
 #include "profiler/analysis/parts.h"
 #include "profiler/core/units.h"
@@ -21,40 +22,14 @@ namespace {
 constexpr double kNotable = 0.005;  // of the bytes alive: below it a remedy is none
 constexpr size_t kModules = 2;      // of held outputs, named
 
-struct Moment {
-  const StepSummary* step = nullptr;
-  double seconds = 0;
-  RoleBytes roles{};
-  Phase phase = Phase::kOther;
-  int micro_step = 0;
-  std::string module;
-  bool has_begun = true;  // the backward pass of its micro-step
-};
-
 int64_t part(double share, int64_t bytes) {
   return static_cast<int64_t>(std::llround(share * static_cast<double>(bytes)));
 }
 
-bool is_of_micro_step(Phase phase) {
-  return phase == Phase::kForward || phase == Phase::kBackward || phase == Phase::kRecompute;
-}
-
 class Remedies {
  public:
-  explicit Remedies(const Failure& failure) : failure_(failure), mark_(*failure.mark) {
-    if (failure.reference_device) {
-      for (const TimelinePoint& point : failure.reference_device->timeline) {
-        moments_.push_back({failure.reference, point.seconds, point.roles, point.phase,
-                            point.micro_step, point.module, point.phase != Phase::kForward});
-      }
-    }
-    moments_.push_back({failure.step, mark_.seconds, mark_.roles, mark_.phase, mark_.micro_step,
-                        mark_.module, failure.begun > mark_.micro_step});
-    for (const Moment& moment : moments_) before_ = std::max(before_, sum(moment.roles));
-    for (const Cell& cell : mark_.cells) {
-      if (cell.role == Role::kParameter) parameters_[unit_of(cell.module)] += cell.bytes;
-    }
-  }
+  explicit Remedies(const Failure& failure)
+      : failure_(failure), mark_(*failure.mark), moments_(failure) {}
 
   std::vector<Remedy> list() {
     add_outputs();
@@ -66,7 +41,7 @@ class Remedies {
       add("offload what autograd saves (torch.autograd.graph.save_on_cpu): all but what the block "
           "in hand uses",
           gained([&](const Moment& m) {
-            return std::min<int64_t>(0, in_use(m) - bytes_of(m.roles, Role::kActivation));
+            return std::min<int64_t>(0, moments_.in_use(m) - bytes_of(m.roles, Role::kActivation));
           }),
           "copies to the host and back");
     }
@@ -80,12 +55,9 @@ class Remedies {
     remedies_.push_back({text, bytes, cost});
   }
 
-  // How much lower the highest moment is when each changes by `change(moment)` bytes.
   template <typename Change>
   int64_t gained(Change&& change) const {
-    int64_t highest = 0;
-    for (const Moment& m : moments_) highest = std::max(highest, sum(m.roles) + change(m));
-    return before_ - highest;
+    return moments_.gained(change);
   }
 
   void add_outputs() {
@@ -156,48 +128,31 @@ class Remedies {
             "as much; 2 ranks give {} back, 8 give {}",
             format_bytes(zero(2)), format_bytes(zero(8))),
         zero(2), "more processes");
-    std::string blocks;
-    int64_t unsharded = 0, largest = 0;
-    const size_t units = gathered_at_once(&unsharded, &largest);
     const auto fsdp = [&](int ranks) {
       return gained([&](const Moment& m) {
         const int64_t gradients = bytes_of(m.roles, Role::kGradient);
         const int64_t sharded = bytes_of(m.roles, Role::kParameter) + of_update(m) + gradients;
         int64_t change = -part(1 - 1.0 / ranks, sharded);
-        if (!is_of_micro_step(m.phase)) return change;
+        if (!m.is_of_micro_step()) return change;
         // What is outside of blocks is whole through forward and backward, gradients too; of blocks
         // the one that runs and the one before it in forward, behind it in backward.
-        change += unsharded;
+        change += moments_.outside_bytes();
         const bool is_backward = m.phase != Phase::kForward;
-        if (is_repeated(unit_of(m.module))) change += (is_backward ? 3 : 2) * largest;
-        if (is_backward) change += std::min(gradients, made_anew(m, true));
+        if (is_repeated(m.unit)) change += (is_backward ? 3 : 2) * moments_.largest_block_bytes();
+        if (is_backward) change += std::min(gradients, moments_.made_outside(m));
         return change;
       });
     };
     add(fmt::format(
             "FSDP (ZeRO-3){}, by formula: each of n ranks holds 1/n of parameters, gradients "
             "and state, and whole what it works with; 2 ranks give {} back, 8 give {}",
-            units > 1 ? fmt::format(" of {} blocks", units) : "", format_bytes(fsdp(2)),
-            format_bytes(fsdp(8))),
+            moments_.blocks() > 1 ? fmt::format(" of {} blocks", moments_.blocks()) : "",
+            format_bytes(fsdp(2)), format_bytes(fsdp(8))),
         fsdp(2), "more processes, gathers");
   }
 
   static int64_t of_update(const Moment& m) {
     return bytes_of(m.roles, Role::kOptimizerState) + bytes_of(m.roles, Role::kTemporaryOptimizer);
-  }
-
-  // Parameters outside of repeated blocks, and of the largest block. Returns how many there are.
-  size_t gathered_at_once(int64_t* unsharded, int64_t* largest) const {
-    size_t units = 0;
-    for (const auto& [unit, bytes] : parameters_) {
-      if (!is_repeated(unit)) {
-        *unsharded += bytes;
-        continue;
-      }
-      ++units;
-      *largest = std::max(*largest, bytes);
-    }
-    return units;
   }
 
   // ---- the update, and the gradients that it leaves
@@ -221,64 +176,13 @@ class Remedies {
   // Gradients of the step before that are there while nobody needs them: through the first forward
   // pass and until the backward pass makes them anew.
   void add_gradients() {
-    if (mark_.micro_step > 0 || !is_of_micro_step(mark_.phase)) return;
+    if (mark_.micro_step > 0) return;
+    if (mark_.phase == Phase::kOptimizer || mark_.phase == Phase::kOther) return;
     add("zero_grad(set_to_none=True) before the forward pass", gained([&](const Moment& m) {
-          if (m.micro_step > 0 || !is_of_micro_step(m.phase)) return int64_t{0};
-          return std::min<int64_t>(0, made_anew(m, false) - bytes_of(m.roles, Role::kGradient));
+          if (m.micro_step > 0 || !m.is_of_micro_step()) return int64_t{0};
+          return std::min<int64_t>(0, moments_.made(m) - bytes_of(m.roles, Role::kGradient));
         }),
         "");
-  }
-
-  // Gradients that the backward pass has made at this moment, at most; `outside`: of blocks none.
-  int64_t made_anew(const Moment& m, bool outside) const {
-    if (!m.has_begun) return 0;
-    int64_t bytes = 0;
-    for (const auto& [unit, of_unit] : parameters_) {
-      if (outside && is_repeated(unit)) continue;
-      const auto row = std::find_if(
-          m.step->units.begin(), m.step->units.end(),
-          [&](const UnitRow& u) { return u.unit == unit && u.micro_step == m.micro_step; });
-      // A block that is in the middle of its backward pass may have made all but the last.
-      const bool is_ahead =
-          row != m.step->units.end() &&
-          (row->backward_begin == 0 ||
-           (is_repeated(unit) ? row->backward_begin : row->backward_end) > m.seconds);
-      if (!is_ahead) bytes += of_unit;
-    }
-    return bytes;
-  }
-
-  // ---- activations
-
-  // What autograd keeps and is in use: in forward the program may still have all of the block that
-  // runs, in backward a node gets back what it saved.
-  int64_t in_use(const Moment& m) const {
-    if (!is_of_micro_step(m.phase)) return 0;
-    const std::string unit = unit_of(m.module);
-    if (m.phase == Phase::kBackward) return largest_activation(unit);
-    if (m.step == failure_.step) {
-      int64_t bytes = 0;
-      for (const Cell& cell : mark_.cells) {
-        if (cell.role == Role::kActivation && unit_of(cell.module) == unit) bytes += cell.bytes;
-      }
-      return bytes;
-    }
-    for (const UnitRow& row : m.step->units) {
-      if (row.unit == unit && row.micro_step == m.micro_step) return row.activation_bytes;
-    }
-    return 0;
-  }
-
-  int64_t largest_activation(const std::string& unit) const {
-    int64_t largest = 0;
-    for (const DeviceStep* device : {failure_.device, failure_.reference_device}) {
-      if (!device) continue;
-      for (const BlockRow& block : device->peak_blocks) {
-        if (block.role == Role::kActivation && unit_of(block.module) == unit)
-          largest = std::max(largest, block.bytes);
-      }
-    }
-    return largest;
   }
 
   // Predicted from the complete step.
@@ -300,9 +204,7 @@ class Remedies {
 
   const Failure& failure_;
   const MarkSummary& mark_;
-  std::vector<Moment> moments_;
-  int64_t before_ = 0;
-  std::map<std::string, int64_t> parameters_;  // by unit
+  const Moments moments_;
   std::vector<Remedy> remedies_;
 };
 

@@ -226,7 +226,7 @@ def fragmenting(limit: int | None = None) -> None:
     clear_card()
     take_memory(limit)
     with torch.device("cuda"):
-        model = torch.nn.Sequential(*(layer for _ in range(3) for layer in (torch.nn.Linear(512, 512), torch.nn.GELU())))
+        model = torch.nn.Sequential(*[kind() for _ in range(3) for kind in (lambda: torch.nn.Linear(512, 512), torch.nn.GELU)])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     kept = []
     for number in range(8):

@@ -180,7 +180,8 @@ Json step_json(const analysis::StepSummary& step) {
            {"seconds", step.seconds},
            {"micro_steps", step.micro_steps},
            {"tokens", number(step.tokens)},
-           {"detailed", step.detailed}};
+           {"detailed", step.detailed},
+           {"ended", step.ended}};
   if (step.detailed) {
     out["regions"] = regions(step);
     out["units"] = units(step);

@@ -161,8 +161,11 @@ std::string Text::bar(Role role, double share) const {
 void Text::run() {
   std::string command;
   for (const std::string& argument : s_.command) command += (command.empty() ? "" : " ") + argument;
-  size_t detailed = 0;
-  for (const auto& step : s_.steps) detailed += step.detailed;
+  size_t detailed = 0, ended = 0;
+  for (const auto& step : s_.steps) {
+    ended += step.ended;
+    detailed += step.ended && step.detailed;
+  }
   line("");
   const std::string rank =
       s_.rank < 0
@@ -171,7 +174,7 @@ void Text::run() {
                         s_.world_size ? s_.world_size : static_cast<int64_t>(s_.ranks.size()));
   line(cut(
       fmt::format("Run: {} ({}{}; {} steps, {} in detail) {}", s_.ended, rank, s_.started,
-                  format_integer(static_cast<int64_t>(s_.steps.size())), detailed, clean(command)),
+                  format_integer(static_cast<int64_t>(ended)), detailed, clean(command)),
       kWidth));
   line(fmt::format(
       "Profiler: {} in hooks ({:.2f} % of the recorded steps), {} on its own thread, {}",

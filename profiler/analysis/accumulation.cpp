@@ -85,6 +85,11 @@ std::string_view keeper(const MarkSummary& mark) {
                          : "outputs that the program stores, such as a list of losses or logits";
 }
 
+bool communicates(const StepSummary& step) {
+  return std::any_of(step.operators.begin(), step.operators.end(),
+                     [](const OperatorRow& row) { return row.op.starts_with("c10d::"); });
+}
+
 }  // namespace
 
 std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Summary& summary) {
@@ -113,7 +118,12 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     trainable += p.bytes;
     largest = std::max(largest, p.bytes);
   }
-  const int64_t doubled = trainable > 0 ? gradients - trainable : 0;
+  // At the end of any micro-step: the last backward pass may have brought both together.
+  int64_t most_gradients = 0;
+  for (const MicroStep& micro_step : steps) {
+    most_gradients = std::max(most_gradients, role(*micro_step.end, Role::kGradient));
+  }
+  const int64_t doubled = trainable > 0 ? most_gradients - trainable : 0;
   // Buckets of DDP that are no views of the gradients live as long as the model.
   const int64_t buckets = role(*last.end, Role::kCommunication);
   int64_t highest = first.peak_bytes;
@@ -139,9 +149,18 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     verdict.evidence.push_back(fmt::format("most of it is {}", keeper(*last.end)));
     verdict.evidence.push_back("alive after the last backward pass: " + holders(*last.end));
   } else if (static_cast<double>(doubled) > notable) {
-    verdict.verdict = fmt::format("holds gradients twice: {} in .grad for {} of trainable parameters",
-                                  format_bytes(gradients), format_bytes(trainable));
+    const bool in_views = communicates(step) && gradients <= trainable;
+    verdict.verdict = fmt::format("holds gradients twice: {} in {} for {} of trainable parameters",
+                                  format_bytes(most_gradients), in_views ? ".grad and the buckets of DDP" : ".grad",
+                                  format_bytes(trainable));
     verdict.bytes = doubled;
+    if (in_views) {
+      verdict.evidence.push_back(
+          "zero_grad(set_to_none=True) lets go of the views of the buckets; a backward pass in no_sync() then makes "
+          "gradients of its own beside them");
+      verdict.remedies.push_back({"zero_grad(set_to_none=False): .grad stays a view of the bucket in no_sync() too",
+                                  doubled, ""});
+    }
   } else if (static_cast<double>(buckets) > notable && 2 * buckets > gradients && gradients > 0) {
     verdict.verdict =
         fmt::format("holds gradients twice: {} in .grad and {} in buckets for communication",
@@ -184,7 +203,9 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
         format_bytes(steps[i].peak_bytes), format_bytes(steps[i].edge->saved_bytes),
         format_bytes(left_over(*steps[i].end)), format_bytes(role(*steps[i].end, Role::kGradient))));
   }
-  if (const int64_t waiting = role(*first.edge, Role::kGradient); waiting > 0) {
+  // Views of DDP's buckets live as long as the model.
+  const bool in_buckets = communicates(step) && buckets == 0;
+  if (const int64_t waiting = role(*first.edge, Role::kGradient); waiting > 0 && !in_buckets) {
     verdict.evidence.push_back(fmt::format(
         "{} of gradients are alive through the first forward pass: zero_grad(set_to_none) would give them back",
         format_bytes(waiting)));

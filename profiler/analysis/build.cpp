@@ -27,7 +27,6 @@ class Builder {
   MarkSummary mark(const MarkBook& book) const;
   DeviceStep device(const DeviceBooks& books, bool in_detail) const;
   StepSummary step(const recording::RecordedStep& recorded, bool in_detail) const;
-  size_t choose(const SummaryOptions& options) const;
   void choose_books(const SummaryOptions& options, Summary* summary) const;
   void fill_run(Summary* summary) const;
   void fill_modules(Summary* summary) const;
@@ -127,6 +126,7 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
   out.seconds = static_cast<double>(books.duration_ns) * kNano;
   out.micro_steps = books.micro_steps;
   out.detailed = books.detailed;
+  out.ended = has_ended(books);
   out.tokens = books.tokens;
   for (const DeviceBooks& device_books : books.devices) {
     out.devices.push_back(device(device_books, in_detail));
@@ -160,45 +160,6 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
                          static_cast<double>(u.backward_end_ns) * kNano});
   }
   return out;
-}
-
-int64_t peak_bytes(const StepBooks& books) {
-  int64_t highest = -1;
-  for (const DeviceBooks& device : books.devices) {
-    for (const MarkBook& mark : device.marks) {
-      if (mark.mark == Mark::kPeak) highest = std::max(highest, mark.bytes);
-    }
-  }
-  return highest;
-}
-
-size_t Builder::choose(const SummaryOptions& options) const {
-  const auto& steps = run_.steps;
-  if (steps.empty()) {
-    throw Error("{} has no finished step to report on{}", run_.path,
-                run_.end.ended == "killed" ? ": its process was killed in the first one" : "");
-  }
-  if (options.step) {
-    for (size_t i = 0; i < steps.size(); ++i) {
-      if (steps[i].books.index == *options.step) return i;
-    }
-    throw Error("{} has no step {}: it holds {} steps, {} to {}", run_.path, *options.step,
-                steps.size(), steps.front().books.index, steps.back().books.index);
-  }
-  const bool any_detailed =
-      std::any_of(steps.begin(), steps.end(), [](const auto& s) { return s.books.detailed; });
-  size_t best = steps.size();
-  for (size_t i = 0; i < steps.size(); ++i) {
-    if (any_detailed && !steps[i].books.detailed) continue;
-    if (best == steps.size()) {
-      best = i;
-      continue;
-    }
-    const int64_t here = peak_bytes(steps[i].books);
-    const int64_t highest = peak_bytes(steps[best].books);
-    if (here > highest || (here == highest && steps[best].books.index == 0)) best = i;
-  }
-  return best;
 }
 
 void Builder::fill_run(Summary* summary) const {
@@ -340,7 +301,7 @@ void Builder::choose_books(const SummaryOptions& options, Summary* summary) cons
 Summary Builder::build(const SummaryOptions& options) {
   Summary summary;
   fill_run(&summary);
-  summary.shown = choose(options);
+  summary.shown = choose_step(run_, options);
   summary.steps.reserve(run_.steps.size());
   for (size_t i = 0; i < run_.steps.size(); ++i) {
     const recording::RecordedStep& recorded = run_.steps[i];

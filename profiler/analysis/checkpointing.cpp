@@ -2,6 +2,7 @@
 // Is activation checkpointing paying, and where would it? Of the step shown.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -16,8 +17,8 @@ namespace {
 constexpr double kSamePeak = 0.005;
 // Checkpointing pays when each percent of FLOPs it costs takes this many percent off the peak.
 constexpr double kPays = 1.0 / 3;
-// A forward pass that ran again so often was not meant to.
-constexpr double kTwice = 1.5;
+// Once makes 1 of it, or less where a checkpoint stops early.
+constexpr double kTwice = 1.25;
 constexpr size_t kRows = 4;  // of evidence, by region
 
 // The regions of one module, over all micro-steps.
@@ -78,22 +79,28 @@ std::string names(const std::vector<std::string>& modules) {
   return text;
 }
 
-// Units with trainable parameters whose forward pass ran and whose backward pass never did.
+// Units with trainable parameters whose forward pass ran and whose backward pass never did, in the
+// order of the forward pass. Only of a step that came to its backward pass or its update.
 std::vector<std::string> without_backward(const recording::Run& run, const StepSummary& step) {
-  std::vector<std::string> found;
-  if (step.flops.backward <= 0) return found;
-  for (const UnitRow& unit : step.units) {
-    if (unit.micro_step != 0 || unit.forward_end <= 0) continue;
-    const bool ran = std::any_of(step.units.begin(), step.units.end(), [&](const UnitRow& other) {
-      return other.unit == unit.unit && other.backward_begin > 0;
-    });
-    if (ran || flops_in(step, Phase::kForward, unit.unit) <= 0) continue;
-    const bool trains = std::any_of(run.info.parameters.begin(), run.info.parameters.end(),
-                                    [&](const ParameterInfo& p) {
-                                      return p.trainable && !p.is_buffer && covers(unit.unit, run.text(p.module));
-                                    });
-    if (trains) found.push_back(unit.unit);
+  const bool has_updated = std::any_of(step.phases.begin(), step.phases.end(), [](const PhaseSpan& span) {
+    return span.phase == Phase::kOptimizer;
+  });
+  if (step.flops.backward <= 0 && !has_updated) return {};
+  std::set<std::string> trained, reached;
+  for (const ParameterInfo& parameter : run.info.parameters) {
+    if (parameter.trainable && !parameter.is_buffer) trained.insert(unit_of(run.text(parameter.module)));
   }
+  for (const UnitRow& row : step.units) {
+    if (row.backward_begin > 0) reached.insert(row.unit);
+  }
+  std::vector<std::string> found;
+  for (const OperatorRow& row : step.operators) {
+    const std::string unit = unit_of(row.module);
+    if (row.phase == Phase::kBackward || row.phase == Phase::kRecompute) reached.insert(unit);
+    if (row.phase != Phase::kForward || row.flops <= 0 || !trained.contains(unit)) continue;
+    if (std::find(found.begin(), found.end(), unit) == found.end()) found.push_back(unit);
+  }
+  std::erase_if(found, [&](const std::string& unit) { return reached.contains(unit); });
   return found;
 }
 
@@ -110,7 +117,8 @@ class Judge {
       verdict_.tone = Tone::kBad;
       verdict_.verdict = fmt::format(
           "never ran in backward: {} ran forward and has parameters to train, but no backward pass "
-          "reached it; a reentrant checkpoint needs an input that requires gradients",
+          "reached it: they get no gradients; a reentrant checkpoint needs an input that requires "
+          "gradients, or use_reentrant=False",
           names(never));
       if (!step_.regions.empty()) add_evidence(group(step_));
     } else if (step_.regions.empty()) {

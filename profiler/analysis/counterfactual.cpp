@@ -19,6 +19,15 @@ bool is_repeated(const std::string& unit) {
   return !last.empty() && last.find_first_not_of("0123456789") == std::string::npos;
 }
 
+std::string unit_of(std::string module) {
+  if (module.starts_with("after ")) module.erase(0, 6);
+  for (size_t dot = module.find('.');; dot = module.find('.', dot + 1)) {
+    const std::string outer = module.substr(0, dot);
+    if (is_repeated(outer)) return outer;
+    if (dot == std::string::npos) return module;
+  }
+}
+
 bool covers(const std::string& unit, const std::string& module) {
   const std::string own = module.starts_with("after ") ? module.substr(6) : module;
   return own == unit || (own.size() > unit.size() && own[unit.size()] == '.' && own.starts_with(unit));
@@ -199,6 +208,11 @@ int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) c
   for (const TimelinePoint& point : device_.timeline) {
     gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
   }
+  // Outputs that a micro-step leaves are stored: however it is cut, the last piece finds all of them.
+  std::unordered_map<int, int64_t> stored;
+  for (const MarkSummary& mark : device_.marks) {
+    if (mark.mark == Mark::kBackwardEnd) stored[mark.micro_step] = mark.roles[static_cast<size_t>(Role::kHeldOutput)];
+  }
   std::vector<Heights::Point> points;
   for (const TimelinePoint& point : device_.timeline) {
     const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
@@ -209,6 +223,10 @@ int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) c
     for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
                             Role::kTemporaryForward, Role::kTemporaryBackward}) {
       change -= (1 - share) * static_cast<double>(point.roles[static_cast<size_t>(role)]);
+    }
+    if (const auto found = stored.find(point.micro_step); accumulated && found != stored.end()) {
+      const int64_t held = point.roles[static_cast<size_t>(Role::kHeldOutput)];
+      change += (1 - share) * static_cast<double>(std::min(held, found->second));
     }
     if (of_micro_step && accumulated) {
       change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);

@@ -84,6 +84,8 @@ class Counterfactual {
 
 // The last component is a number: an entry of a ModuleList or Sequential.
 bool is_repeated(const std::string& unit);
+// "h.3" of "h.3.attn" and of "after h.3.ln_1"; a module outside any list is its own.
+std::string unit_of(std::string module);
 // "h.0" covers "h.0.attn" and "h.0".
 bool covers(const std::string& unit, const std::string& module);
 // "h.0 to h.11" or "h.0, h.4, h.8".

@@ -14,7 +14,15 @@ namespace tally::analysis {
 namespace {
 
 void add_ending(const Summary& summary, std::vector<std::string>* notes) {
-  const uint64_t last = summary.steps.back().index;
+  uint64_t last = summary.steps.back().index;
+  for (const StepSummary& step : summary.steps) {
+    if (step.ended) last = step.index;
+  }
+  if (!summary.steps.back().ended && summary.steps.size() > 1) {
+    notes->push_back(fmt::format("An allocation failed behind step {}, and no step came to its end after it: the books "
+                                 "of step {} are of that moment alone.",
+                                 last, summary.steps.back().index));
+  }
   if (summary.ended == "killed") {
     notes->push_back(
         fmt::format("The process was killed: the report ends with step {}, the last "

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why an allocation failed or the budget was crossed, and what would have helped: each remedy with
-// the bytes that it would give back, computed from this run.
+// Why an allocation failed or the budget was crossed; what would have helped is oom_remedies.cpp.
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include <fmt/format.h>
 
-#include "profiler/analysis/counterfactual.h"
+#include "profiler/analysis/oom.h"
 #include "profiler/analysis/parts.h"
 #include "profiler/core/units.h"
 
@@ -15,25 +13,19 @@ namespace tally::analysis {
 namespace {
 
 constexpr size_t kRows = 5;
-constexpr double kNotable = 0.005;  // of the bytes alive: below it a remedy is none
-
-int64_t role(const RoleBytes& roles, Role role) { return roles[static_cast<size_t>(role)]; }
-
-struct Failure {
-  const StepSummary* step = nullptr;
-  const DeviceStep* device = nullptr;
-  const MarkSummary* mark = nullptr;
-  int count = 0;  // of all steps
-};
 
 Failure find_failure(const Summary& summary) {
   Failure found;
   for (const StepSummary& step : summary.steps) {
     for (const DeviceStep& device : step.devices) {
       for (const MarkSummary& mark : device.marks) {
-        if (mark.mark != Mark::kOom) continue;
+        // Another device's books of the same moment ask for nothing.
+        if (mark.mark != Mark::kOom || (mark.wanted_bytes == 0 && mark.limit_bytes == 0)) continue;
         ++found.count;
-        if (!found.mark) found = {&step, &device, &mark, found.count};
+        if (found.mark) continue;
+        found.step = &step;
+        found.device = &device;
+        found.mark = &mark;
       }
     }
   }
@@ -84,7 +76,7 @@ class PostMortem {
     say_progress();
     find_reference();
     say_growth();
-    add_remedies();
+    for (Remedy& remedy : oom_remedies(failure_)) verdict_.remedies.push_back(std::move(remedy));
     std::stable_sort(verdict_.remedies.begin(), verdict_.remedies.end(),
                      [](const Remedy& a, const Remedy& b) { return a.bytes > b.bytes; });
     return verdict_;
@@ -99,7 +91,12 @@ class PostMortem {
         "reserved by the caching allocator {}: {} free in it, the largest piece {}; outside it {}",
         format_bytes(book.reserved_bytes), format_bytes(free_bytes), format_bytes(book.largest_free_bytes),
         book.outside_bytes < 0 ? "unknown" : format_bytes(book.outside_bytes)));
-    if (free_bytes >= mark_.wanted_bytes && book.largest_free_bytes < mark_.wanted_bytes) {
+    const bool is_expandable =
+        std::any_of(summary_.options.begin(), summary_.options.end(), [](const auto& option) {
+          return option.first == "cuda_allocator" &&
+                 option.second.find("expandable_segments:True") != std::string::npos;
+        });
+    if (!is_expandable && free_bytes >= mark_.wanted_bytes && book.largest_free_bytes < mark_.wanted_bytes) {
       verdict_.remedies.push_back({"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: enough is free, in pieces "
                                    "that are too small", free_bytes - book.largest_free_bytes, ""});
     }
@@ -121,8 +118,8 @@ class PostMortem {
       if (&mark == failure_.mark) break;
       edges += mark.mark == Mark::kForwardEdge;
     }
-    const int64_t unproved = role(mark_.roles, Role::kUnattributed);
-    const int64_t by_rule = edges == 0 ? role(mark_.roles, Role::kActivation) : 0;
+    const int64_t unproved = bytes_of(mark_.roles, Role::kUnattributed);
+    const int64_t by_rule = edges == 0 ? bytes_of(mark_.roles, Role::kActivation) : 0;
     std::string text = fmt::format("{} of the step had begun their backward pass", count_of(edges, "micro-step"));
     if (by_rule > 0) {
       text += fmt::format(
@@ -134,7 +131,8 @@ class PostMortem {
       text += fmt::format("; {} are made by this forward pass, and nothing proves yet who holds them",
                           format_bytes(unproved));
     }
-    begun_ = edges;
+    if (!failure_.step->ended) text += "; the run ended before the step did";
+    failure_.begun = edges;
     verdict_.evidence.push_back(text);
     if (failure_.count > 1) verdict_.evidence.push_back(fmt::format("{} failures in the run", failure_.count));
   }
@@ -152,9 +150,11 @@ class PostMortem {
     for (const StepSummary& step : summary_.steps) {
       for (const DeviceStep& device : step.devices) {
         if (device.device != failure_.device->device || !complete(device)) continue;
-        if (!reference_device_ || device.peak.bytes > reference_device_->peak.bytes) {
-          reference_ = &step;
-          reference_device_ = &device;
+        // Of steps that are as high the last one: the first makes the optimizer's state at its end.
+        if (!failure_.reference_device ||
+            device.peak.bytes >= failure_.reference_device->peak.bytes - failure_.reference_device->peak.bytes / 100) {
+          failure_.reference = &step;
+          failure_.reference_device = &device;
         }
       }
     }
@@ -172,7 +172,8 @@ class PostMortem {
       }
     }
     if (!before) {
-      verdict_.evidence.push_back("it was the first step: no earlier one to compare with");
+      verdict_.evidence.push_back(
+          "it was the first step: no earlier one to compare with, and what comes behind the failure is not known");
       return;
     }
     verdict_.evidence.push_back(fmt::format("the step before peaked at {}; {} more were alive here, and {} asked for",
@@ -181,118 +182,9 @@ class PostMortem {
                                             format_bytes(mark_.wanted_bytes)));
   }
 
-  void add(const std::string& text, int64_t bytes, const std::string& cost) {
-    if (static_cast<double>(bytes) < kNotable * static_cast<double>(mark_.bytes)) return;
-    verdict_.remedies.push_back({text, bytes, cost});
-  }
-
-  // Bytes of float32 blocks of these roles.
-  int64_t wide(std::initializer_list<Role> roles) const {
-    int64_t bytes = 0;
-    for (const BlockRow& block : failure_.device->peak_blocks) {
-      if (block.dtype != "float32") continue;
-      if (std::find(roles.begin(), roles.end(), block.role) != roles.end())
-        bytes += block.bytes * block.count;
-    }
-    return bytes;
-  }
-  // Of one module the most: "head".
-  std::string most_of(Role of) const {
-    std::map<std::string, int64_t> modules;
-    for (const Cell& cell : mark_.cells) {
-      if (cell.role == of) modules[cell.module.empty() ? "no module" : cell.module] += cell.bytes;
-    }
-    return largest_of(modules, 2);
-  }
-
-  void add_remedies() {
-    const bool on_cpu = failure_.device->device == "cpu";
-    const int64_t held = role(mark_.roles, Role::kHeldOutput);
-    add("let go of the outputs that the program keeps (a list of losses or logits: keep .item() or "
-        ".detach()): " +
-            most_of(Role::kHeldOutput),
-        held, "");
-    const int64_t gradients = role(mark_.roles, Role::kGradient);
-    const int64_t state = role(mark_.roles, Role::kOptimizerState);
-    const int64_t state32 = wide({Role::kOptimizerState});
-    add("an optimizer with 8-bit state, by formula", state32 * 3 / 4,
-        "another numeric format of the state");
-    const int64_t halved =
-        wide({Role::kParameter, Role::kBuffer, Role::kGradient, Role::kOptimizerState, Role::kInput,
-              Role::kActivation, Role::kRecomputedActivation, Role::kHeldOutput,
-              Role::kTemporaryForward, Role::kTemporaryBackward, Role::kTemporaryOptimizer,
-              Role::kUnattributed}) /
-        2;
-    add("the model in bfloat16, by formula: half of all that is float32", halved,
-        "another numeric format of all");
-    const auto ranks = [](int64_t bytes) {
-      return fmt::format("2 ranks give {} back, 8 give {}", format_bytes(bytes / 2),
-                         format_bytes(bytes - bytes / 8));
-    };
-    add("ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state; " + ranks(state),
-        state / 2, "more processes");
-    const int64_t sharded = state + gradients + role(mark_.roles, Role::kParameter);
-    add("FSDP (ZeRO-3), by formula: each of n ranks holds 1/n of parameters, gradients and "
-        "state; " +
-            ranks(sharded),
-        sharded / 2, "more processes, gathers");
-    if (mark_.phase == Phase::kOptimizer) {
-      const int64_t temporaries = role(mark_.roles, Role::kTemporaryOptimizer);
-      add("an optimizer with fused=True: its update makes nothing beside the state", temporaries,
-          "");
-      add("an optimizer with foreach=False: temporaries of one parameter at a time",
-          temporaries - largest_temporary(), "more and smaller kernels");
-    }
-    // At the first forward pass of a step nothing needs them any more.
-    if (mark_.phase == Phase::kForward && begun_ == 0) {
-      add("zero_grad(set_to_none=True) before the forward pass", gradients, "");
-    }
-    if (!on_cpu) {
-      add("offload what autograd saves (torch.autograd.graph.save_on_cpu): all but what the "
-          "operator in hand uses",
-          saved_elsewhere(), "copies to the host and back");
-    }
-    if (!reference_device_) return;
-    const Counterfactual counterfactual(*reference_, *reference_device_);
-    const int64_t peak = reference_device_->peak.bytes;
-    for (const int parts : {2, 4}) {
-      add(fmt::format("micro-batches of 1/{} the size, accumulated", parts),
-          peak - counterfactual.with_micro_batch(1.0 / parts), "the same FLOPs, smaller kernels");
-    }
-    if (counterfactual.units().size() >= 2) {
-      const Plan all = counterfactual.uniform(1);
-      const Prediction predicted = counterfactual.with_checkpoints(all);
-      const double flops = reference_->flops.total() - reference_->flops.recompute;
-      add("checkpoint each of " + names_of(counterfactual, all), peak - predicted.peak_bytes,
-          flops > 0 ? fmt::format("+{:.1f} % FLOPs", 100 * predicted.extra_flops / flops) : "");
-    }
-  }
-
-  // Of the update's temporaries the largest block: without foreach one of them is there at a time.
-  int64_t largest_temporary() const {
-    int64_t largest = 0;
-    for (const BlockRow& block : failure_.device->peak_blocks) {
-      if (block.role == Role::kTemporaryOptimizer) largest = std::max(largest, block.bytes);
-    }
-    return largest;
-  }
-
-  // Activations of other modules than the one that runs: its own are in use.
-  int64_t saved_elsewhere() const {
-    int64_t bytes = 0;
-    for (const Cell& cell : mark_.cells) {
-      const bool is_in_use = !mark_.module.empty() && covers(mark_.module, cell.module);
-      if (cell.role == Role::kActivation && !is_in_use) bytes += cell.bytes;
-    }
-    return bytes;
-  }
-
   const Summary& summary_;
-  const Failure failure_;
+  Failure failure_;
   const MarkSummary& mark_;
-  const StepSummary* reference_ = nullptr;
-  const DeviceStep* reference_device_ = nullptr;
-  int begun_ = 0;  // micro-steps whose backward pass had begun
   Verdict verdict_;
 };
 

@@ -13,6 +13,12 @@
 
 namespace tally::analysis {
 
+struct SummaryOptions;
+
+// The index of the step to explain; throws when there is none.
+size_t choose_step(const recording::Run& run, const SummaryOptions& options);
+// False: an allocation failed in it, and the run came to its end first. Its books are of that moment.
+bool has_ended(const StepBooks& books);
 std::vector<TheoryRow> theory_rows(const recording::Run& run, const Summary& summary);
 // Fills what the rows of theory say of the closed forms, and what those are of.
 void add_closed_forms(const recording::Run& run, const std::string& model, Summary* summary);

@@ -180,6 +180,7 @@ struct StepSummary {
   double seconds = 0;
   int micro_steps = 0;
   bool detailed = false;
+  bool ended = true;  // false: the run ended before it did; books of a failed allocation in it
   double tokens = 0;
   std::vector<DeviceStep> devices;
   Flops flops;

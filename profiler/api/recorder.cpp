@@ -2,6 +2,7 @@
 #include "profiler/api/recorder.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <utility>
 
@@ -26,6 +27,15 @@ namespace {
 
 void complain(std::string_view what) noexcept {
   std::fprintf(stderr, "torchtally: %.*s\n", static_cast<int>(what.size()), what.data());
+}
+
+// What the environment tells LibTorch's caching allocators, under its new name and its old one.
+std::string allocator_settings() {
+  for (const char* name : {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}) {
+    const char* value = std::getenv(name);
+    if (value && *value) return value;
+  }
+  return "default";
 }
 
 }  // namespace
@@ -58,7 +68,8 @@ Recorder::Recorder(Options options, Steps steps) : options_(apply_environment(st
       {"budget", options_.budget_bytes ? format_bytes(options_.budget_bytes) : "none"},
       {"budget_action", options_.budget_stops ? "stop" : "record"},
       {"source_lines",
-       options_.source_lines_bytes ? format_bytes(options_.source_lines_bytes) : "none"}};
+       options_.source_lines_bytes ? format_bytes(options_.source_lines_bytes) : "none"},
+      {"cuda_allocator", allocator_settings()}};
   session_ = std::make_unique<Session>(std::move(session), std::move(sources.all));
   if (!options_.model.empty()) describe_model(options_.model);
 }

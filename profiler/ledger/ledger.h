@@ -123,6 +123,7 @@ class Ledger {
   std::vector<ParameterInfo> parameters_;  // cache of the directory, by index
   bool parameters_watched_ = false;
   bool state_watched_ = false;
+  bool had_update_ = false;  // an update came to its end in an earlier step
 
   // The open step.
   bool step_open_ = false;

@@ -72,6 +72,9 @@ void Ledger::on_step_end(const Event& event) {
         block, failed_at_ ? role_so_far(block) : role_of(block, true), Timeline::kForever);
   });
   last_step_end_ns_ = now_ns_;
+  had_update_ |= failed_at_ == 0 && std::any_of(phases_.begin(), phases_.end(), [](const PhaseSpan& span) {
+    return span.phase == Phase::kOptimizer;
+  });
   StepBooks books;
   books.index = step_index_;
   books.start_ns = step_begin_ns_;
@@ -125,6 +128,11 @@ void Ledger::on_step_end(const Event& event) {
 // the operators that ran say it will.
 Role Ledger::role_so_far(const Block& block) {
   const Role role = role_of(block, true);
+  // The state is there since an earlier update; what this one has made was not meant to stay.
+  constexpr uint32_t kNamed = evidence::kParameter | evidence::kBuffer | evidence::kState | evidence::kGradient;
+  if (had_update_ && block.born_phase == Phase::kOptimizer && !block.carried && !(block.evidence & kNamed)) {
+    return Role::kTemporaryOptimizer;
+  }
   if (role != Role::kUnattributed || block.carried) return role;
   const Storage* expected = expected_saves_.find(block.pointer);
   return expected && expected->seen > block.born ? Role::kActivation

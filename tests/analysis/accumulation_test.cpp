@@ -136,6 +136,22 @@ TEST(Accumulation, BucketsThatAreNoViewsHoldGradientsTwice) {
   EXPECT_THAT(steps.verdict().verdict, StartsWith("works"));  // a loss that is reduced for the log
 }
 
+// In no_sync() DDP's buckets wait while gradients of their own are made; the last pass joins them.
+TEST(Accumulation, GradientsBesideTheBucketsThatTheyWereViewsOf) {
+  Steps steps;
+  for (const int m : {0, 1}) steps.mark(Mark::kBackwardEnd, m).roles[static_cast<size_t>(Role::kGradient)] *= 2;
+  steps.mark(Mark::kForwardEdge, 0).roles[static_cast<size_t>(Role::kGradient)] = kParameters;
+  EXPECT_EQ(steps.verdict().verdict, "holds gradients twice: 2.0 MiB in .grad for 1.0 MiB of trainable parameters");
+  OperatorRow row;
+  row.op = "c10d::allreduce_";
+  steps.summary.steps[0].operators.push_back(row);
+  const Verdict verdict = steps.verdict();
+  EXPECT_EQ(verdict.verdict, "holds gradients twice: 2.0 MiB in .grad and the buckets of DDP for 1.0 MiB of trainable parameters");
+  EXPECT_THAT(verdict.remedies.at(0).text, StartsWith("zero_grad(set_to_none=False)"));
+  EXPECT_EQ(verdict.remedies[0].bytes, kParameters);
+  EXPECT_THAT(verdict.evidence, testing::Not(testing::Contains(HasSubstr("zero_grad(set_to_none) would"))));
+}
+
 TEST(Accumulation, ASecondCopyOfTheGradients) {
   Steps steps;
   for (const int m : {1, 2}) steps.mark(Mark::kBackwardEnd, m).roles[static_cast<size_t>(Role::kGradient)] *= 2;

@@ -284,6 +284,14 @@ TEST(Checkpointing, WhereNoRegionEverRanInBackward) {
   EXPECT_THAT(model.verdict().verdict, StartsWith("not used"));  // an output that nothing uses
   model.step().operators.push_back({Phase::kForward, "", "CheckpointFunction", 1, 0, 0, 0, 0});
   EXPECT_THAT(model.verdict().verdict, StartsWith("never ran in backward: h.0 ran forward"));
+  // What runs inside the function is seen as its operators alone.
+  model.step().units.erase(model.step().units.begin());
+  EXPECT_THAT(model.verdict().verdict, StartsWith("never ran in backward: h.0 ran forward"));
+  // No backward pass at all: a step that failed before it proves nothing, one with an update does.
+  model.step().flops.backward = 0;
+  EXPECT_THAT(model.verdict().verdict, StartsWith("not used"));
+  model.step().phases.push_back({Phase::kOptimizer, 0, 8, 9});
+  EXPECT_THAT(model.verdict().verdict, StartsWith("never ran in backward: h.0 ran forward"));
 }
 
 TEST(Checkpointing, ARegionThatNeverRanInBackward) {

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include "profiler/analysis/parts.h"
 
 namespace tally::analysis {
@@ -9,6 +11,7 @@ namespace {
 
 using testing::Contains;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 constexpr int64_t kMiB = 1 << 20;
@@ -34,7 +37,7 @@ BlockRow block(Role role, int64_t mib, const std::string& dtype) {
 }
 
 // Step 0 came to its end; step 1 failed in its forward pass.
-Summary failing() {
+Summary failing(int64_t activations = 40 * kMiB) {
   Summary summary;
   summary.device = "cpu";
   StepSummary good;
@@ -42,7 +45,7 @@ Summary failing() {
   before.device = "cpu";
   before.peak = mark_at(Mark::kPeak, Phase::kBackward);
   put(before.peak, Role::kParameter, 10 * kMiB);
-  put(before.peak, Role::kActivation, 40 * kMiB);
+  put(before.peak, Role::kActivation, activations);
   before.marks = {mark_at(Mark::kForwardEdge, Phase::kForward),
                   mark_at(Mark::kBackwardEnd, Phase::kBackward),
                   mark_at(Mark::kEnd, Phase::kOther)};
@@ -62,7 +65,7 @@ Summary failing() {
   oom.op = "aten::addmm";
   oom.wanted_bytes = 8 * kMiB;
   oom.limit_bytes = 64 * kMiB;
-  put(oom, Role::kParameter, 10 * kMiB, "h.0");
+  for (int i = 0; i < 5; ++i) put(oom, Role::kParameter, 2 * kMiB, fmt::format("h.{}.mlp", i));
   put(oom, Role::kOptimizerState, 20 * kMiB, "h.0");
   put(oom, Role::kHeldOutput, 16 * kMiB, "head");
   put(oom, Role::kGradient, 5 * kMiB, "h.0");
@@ -90,6 +93,18 @@ TEST(Oom, WithoutAFailureThereIsNoPostMortem) {
   EXPECT_FALSE(oom_verdict(summary).has_value());
 }
 
+TEST(Oom, OfSeveralDevicesTheOneThatFailedIsTold) {
+  Summary summary = failing();
+  std::vector<DeviceStep>& devices = summary.steps[1].devices;
+  devices.insert(devices.begin(), DeviceStep{});
+  devices[0].device = "cpu";
+  devices[1].device = "cuda:0";
+  devices[0].marks = {mark_at(Mark::kOom, Phase::kForward)};
+  const Verdict verdict = oom_verdict(summary).value();
+  EXPECT_THAT(verdict.verdict, HasSubstr("60.0 MiB of 64.0 MiB were alive on cuda:0"));
+  EXPECT_THAT(verdict.evidence, Not(Contains(HasSubstr("failures in the run"))));
+}
+
 TEST(Oom, SaysWhatWasAskedWhereAndWhatWasAlive) {
   const Verdict verdict = oom_verdict(failing()).value();
   EXPECT_EQ(verdict.verdict, "an allocation of 8.0 MiB failed in step 1, forward of h.3.mlp (aten::addmm): 60.0 MiB "
@@ -106,17 +121,19 @@ TEST(Oom, SaysWhatWasAskedWhereAndWhatWasAlive) {
 }
 
 TEST(Oom, RemediesCarryTheirBytesTheMostFirst) {
-  const Verdict verdict = oom_verdict(failing()).value();
+  const Verdict verdict = oom_verdict(failing(20 * kMiB)).value();
   EXPECT_EQ(remedy(verdict, "let go of the outputs")->bytes, 16 * kMiB);
   EXPECT_THAT(remedy(verdict, "let go of the outputs")->text, HasSubstr("): head 16.0 MiB"));
   // What has another type already is not counted.
   EXPECT_EQ(remedy(verdict, "an optimizer with 8-bit state")->bytes, 12 * kMiB);
-  EXPECT_EQ(remedy(verdict, "the model in bfloat16")->bytes, 13 * kMiB);
+  // A gradient has the type of its parameter.
+  EXPECT_EQ(remedy(verdict, "the model in bfloat16")->bytes, 31 * kMiB / 2);
   EXPECT_EQ(remedy(verdict, "ZeRO-1")->bytes, 10 * kMiB);
   EXPECT_THAT(remedy(verdict, "ZeRO-1")->text,
               HasSubstr("2 ranks give 10.0 MiB back, 8 give 17.5 MiB"));
-  EXPECT_EQ(remedy(verdict, "FSDP")->bytes, 35 * kMiB / 2);
-  EXPECT_EQ(remedy(verdict, "micro-batches of 1/2")->bytes, 20 * kMiB);
+  // Half of 35 MiB is on the other rank; two blocks of 2 MiB are whole.
+  EXPECT_EQ(remedy(verdict, "FSDP (ZeRO-3) of 5 blocks")->bytes, 27 * kMiB / 2);
+  EXPECT_EQ(remedy(verdict, "micro-batches of 1/2")->bytes, 10 * kMiB);
   EXPECT_EQ(remedy(verdict, "zero_grad")->bytes, 5 * kMiB);
   EXPECT_EQ(remedy(verdict, "checkpoint"), nullptr);  // no repeated blocks
   EXPECT_EQ(remedy(verdict, "an optimizer with fused"), nullptr);  // the update is not what failed
@@ -124,6 +141,25 @@ TEST(Oom, RemediesCarryTheirBytesTheMostFirst) {
   for (size_t i = 1; i < verdict.remedies.size(); ++i) {
     EXPECT_GE(verdict.remedies[i - 1].bytes, verdict.remedies[i].bytes);
   }
+}
+
+// What does not lower the complete step's peak would have to be there all the same.
+TEST(Oom, TheCompleteStepBoundsWhatARemedyGivesBack) {
+  const Verdict verdict = oom_verdict(failing(40 * kMiB)).value();
+  EXPECT_EQ(remedy(verdict, "let go of the outputs")->bytes, 10 * kMiB);
+  EXPECT_EQ(remedy(verdict, "an optimizer with 8-bit state")->bytes, 10 * kMiB);
+  EXPECT_EQ(remedy(verdict, "the model in bfloat16")->bytes, 15 * kMiB);
+}
+
+// What lies outside of blocks is gathered all the time.
+TEST(Oom, AModelWithoutBlocksIsWholeOnEachRank) {
+  Summary summary = failing(20 * kMiB);
+  MarkSummary& oom = summary.steps[1].devices[0].marks[0];
+  for (Cell& cell : oom.cells) {
+    if (cell.role == Role::kParameter) cell.module = "fc";
+  }
+  const Verdict verdict = oom_verdict(summary).value();
+  EXPECT_EQ(remedy(verdict, "FSDP (ZeRO-3), by formula")->bytes, 15 * kMiB / 2);
 }
 
 TEST(Oom, WhatDoesNotApplyIsNotListed) {
@@ -145,10 +181,11 @@ TEST(Oom, AnUpdateThatFailsAsksForAnotherKindOfUpdate) {
   DeviceStep& device = summary.steps[1].devices[0];
   device.marks[0].phase = Phase::kOptimizer;
   put(device.marks[0], Role::kTemporaryOptimizer, 12 * kMiB);
-  device.peak_blocks.push_back(block(Role::kTemporaryOptimizer, 3, "float32"));
+  device.peak_blocks = {block(Role::kParameter, 2, "float32"), block(Role::kTemporaryOptimizer, 3, "float32")};
   const Verdict verdict = oom_verdict(summary).value();
   EXPECT_EQ(remedy(verdict, "an optimizer with fused=True")->bytes, 12 * kMiB);
-  EXPECT_EQ(remedy(verdict, "an optimizer with foreach=False")->bytes, 9 * kMiB);
+  // The largest parameter's are twice as large as it.
+  EXPECT_EQ(remedy(verdict, "an optimizer with foreach=False")->bytes, 8 * kMiB);
   EXPECT_EQ(remedy(verdict, "zero_grad"), nullptr);  // the update needs them
 }
 
@@ -180,6 +217,9 @@ TEST(Oom, FreePiecesThatAreTooSmallAskForExpandableSegments) {
   summary.steps[1].devices[0].marks[0].caching = book;
   const Verdict verdict = oom_verdict(summary).value();
   ASSERT_NE(remedy(verdict, "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"), nullptr);
+  summary.options = {{"cuda_allocator", "garbage_collection_threshold:0.8,expandable_segments:True"}};
+  EXPECT_EQ(remedy(oom_verdict(summary).value(), "PYTORCH_CUDA"), nullptr);  // it is in use
+  summary.options.clear();
   summary.steps[1].devices[0].marks[0].caching->largest_free_bytes = 9 * kMiB;
   EXPECT_EQ(remedy(oom_verdict(summary).value(), "PYTORCH_CUDA"), nullptr);
 }
@@ -188,7 +228,7 @@ TEST(Oom, InTheFirstStepNothingIsPredicted) {
   Summary summary = failing();
   summary.steps.erase(summary.steps.begin());
   const Verdict verdict = oom_verdict(summary).value();
-  EXPECT_THAT(verdict.evidence, Contains("it was the first step: no earlier one to compare with"));
+  EXPECT_THAT(verdict.evidence, Contains(StartsWith("it was the first step: no earlier one to compare with, and what")));
   EXPECT_EQ(remedy(verdict, "micro-batches"), nullptr);
 }
 

@@ -124,6 +124,36 @@ TEST(OptimizerState, WhatTheUpdateMakesAndDropsIsATemporaryOfIt) {
   EXPECT_EQ(script.text(mark_of(books, Mark::kPeak).module), "fc");
 }
 
+// What an update has made when it fails is no state: that is there since an earlier update.
+TEST(OptimizerState, AnUpdateThatFailsLeavesTemporariesOfIt) {
+  for (const bool is_first : {true, false}) {
+    EventScript script;
+    const Pointer weight = script.parameter(400, "fc");
+    const auto train = [&](const Body& update) {
+      const Pointer gradient = script.alloc(400);
+      script.backward({.leaves = {weight}}, [&] { script.gradient(gradient, weight); });
+      update();
+    };
+    Pointer state = 0;
+    if (!is_first) {
+      script.step([&] {
+        train([&] { script.op("aten::zeros_like", {.mode = kNoGrad, .reads = {weight}}, [&] { state = script.alloc(800); }); });
+        script.state(state, weight, "exp_avg");
+      });
+    }
+    script.step_begin();
+    train([&] {
+      script.op("aten::_foreach_sqrt", {.mode = kNoGrad, .reads = {weight}}, [&] { script.alloc(300); });
+      script.push(EventKind::kOutOfMemory, 5000, 0, 2000, 0);
+    });
+    // The exception keeps it alive.
+    script.push(EventKind::kStepEnd, 0, 0, 0, 0, event_flags::kException);
+    const MarkBook oom = mark_of(script.ledger().take_closed_steps().back(), Mark::kOom);
+    EXPECT_EQ(bytes_of(oom, Role::kTemporaryOptimizer), is_first ? 0 : 300);
+    EXPECT_EQ(bytes_of(oom, Role::kOptimizerState), is_first ? 300 : 800);
+  }
+}
+
 TEST(OptimizerState, AnExceptionInsideBackwardDoesNotHideTheUpdateAfterIt) {
   EventScript script;
   const Pointer weight = script.parameter(400, "fc");

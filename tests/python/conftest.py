@@ -67,3 +67,9 @@ class Checked:
 def checked(tmp_path):
     """checked(make, **options of profile) -> Checked."""
     return lambda make, **options: Checked(make, tmp_path, **options)
+
+
+@pytest.fixture
+def nothing_of_earlier_tests() -> None:
+    """Their models may live in cycles, and would be alive at each peak."""
+    gc.collect()

@@ -4,77 +4,19 @@
 from __future__ import annotations
 
 import functools
-import os
+import warnings
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 import torchtally
+from small_net import BATCH, BLOCKS, WIDTH, Block, Net, each, evidence, once, reentrant, squares, trained
 
 torch.set_num_threads(2)
-
-WIDTH, BATCH, BLOCKS = 32, 512, 4
-
-
-class Block(torch.nn.Module):
-    """Autograd keeps two hidden tensors of it."""
-
-    def __init__(self, width: int = WIDTH) -> None:
-        super().__init__()
-        self.first, self.second = torch.nn.Linear(width, width), torch.nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(torch.tanh(torch.tanh(self.first(x))))
-
-
-class Net(torch.nn.Module):
-    def __init__(self, wrap: Callable[..., torch.Tensor] | None = None, classes: int = WIDTH,
-                 width: int = WIDTH, has_input: bool = True) -> None:
-        super().__init__()
-        self.input = torch.nn.Linear(width, width) if has_input else torch.nn.Identity()
-        self.h = torch.nn.ModuleList(Block(width) for _ in range(BLOCKS))
-        self.head = torch.nn.Linear(width, classes)
-        self.wrap = wrap
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.input(x)
-        for block in self.h:
-            x = self.wrap(block, x) if self.wrap else block(x)
-        return self.head(x)
-
-
-each = functools.partial(checkpoint, use_reentrant=False)
-reentrant = functools.partial(checkpoint, use_reentrant=True)
-
-
-def squares(out: torch.Tensor) -> torch.Tensor:
-    return out.square().mean()
-
-
-def trained(folder: Any, model: torch.nn.Module, step: Callable[..., None], steps: int = 3,
-            make: Any = torch.optim.SGD, **options: Any) -> Any:
-    """Records `step(model, optimizer)`, which ends with an update."""
-    optimizer = make(model.parameters(), lr=0.01, **options)
-    with torchtally.profile(model, optimizer, recording=folder / "run.tally") as p:
-        for _ in range(steps):
-            step(model, optimizer)
-    for recorded in p.data()["steps"]:
-        for mark in recorded["devices"]["cpu"]["marks"]:
-            assert mark["difference"] == 0
-    return p
-
-
-def once(model: torch.nn.Module, optimizer: torch.optim.Optimizer, width: int = WIDTH, batch: int = BATCH) -> None:
-    optimizer.zero_grad()
-    squares(model(torch.ones(batch, width))).backward()
-    optimizer.step()
-
-
-def evidence(p: Any, kind: str) -> str:
-    return "\n".join(next(v for v in p.data()["verdicts"] if v["kind"] == kind)["evidence"])
+pytestmark = pytest.mark.usefixtures("nothing_of_earlier_tests")
 
 
 # ---- checkpointing
@@ -130,129 +72,144 @@ def test_checkpoints_around_less_than_their_inputs(tmp_path):
     torchtally.assert_verdicts(p, checkpointing="keeps more than it avoids: ")
 
 
-def test_a_checkpoint_inside_a_checkpoint_recomputes_twice(tmp_path):
-    class Outer(Block):
-        def forward(self, x):
-            return reentrant(super().forward, x)
+class Nested(Block):
+    """A checkpoint of its own; counts how often its forward pass runs."""
 
-    model = Net(reentrant)
-    model.h = torch.nn.ModuleList(Outer() for _ in range(BLOCKS))
-    torchtally.assert_verdicts(trained(tmp_path, model, once), checkpointing="recomputes twice: ")
+    def __init__(self, inner: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.inner, self.calls = inner, 0
 
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(x)
 
-# ---- accumulation
-
-
-def accumulate(model: torch.nn.Module, optimizer: torch.optim.Optimizer, micro_steps: int = 3,
-               after: Callable[..., None] | None = None, set_to_none: bool = True,
-               batches: tuple[int, ...] = (BATCH,), **backward: Any) -> None:
-    optimizer.zero_grad(set_to_none=set_to_none)
-    for number in range(micro_steps):
-        out = model(torch.ones(batches[number % len(batches)], WIDTH))
-        loss = squares(out)
-        loss.backward(**backward)
-        if after:
-            after(model, out, loss)
-        del out, loss
-    optimizer.step()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.run, x)
 
 
-def test_accumulation_works(tmp_path):
-    p = trained(tmp_path, Net(), accumulate)
-    torchtally.assert_verdicts(p, accumulation="works: 3 micro-steps need the memory of one")
-    assert "zero_grad" not in evidence(p, "accumulation")
+class Segment(torch.nn.Module):
+    """Its blocks are checkpoints."""
+
+    def __init__(self, inner: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(Nested(inner) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
 
 
-def test_accumulation_with_checkpoints_works(tmp_path):
-    p = trained(tmp_path, Net(each), accumulate)
-    # Beside three micro-batches the small blocks matter less.
-    torchtally.assert_verdicts(p, accumulation="works: ", checkpointing="pays little: ")
+def torch_flops(model: torch.nn.Module) -> int:
+    with FlopCounterMode(display=False) as counter:
+        squares(model(torch.ones(BATCH, WIDTH))).backward()
+    return counter.get_total_flops()
 
 
-def test_accumulation_with_stored_losses_works(tmp_path):
-    losses: list[float] = []
-    p = trained(tmp_path, Net(), functools.partial(accumulate, after=lambda m, out, loss: losses.append(loss.item())))
-    torchtally.assert_verdicts(p, accumulation="works: ")
+every_time = functools.partial(checkpoint, use_reentrant=False, early_stop=False)
 
 
-def test_accumulation_that_stores_outputs(tmp_path):
-    def step(model, optimizer):
-        kept: list[torch.Tensor] = []
-        accumulate(model, optimizer, after=lambda m, out, loss: kept.append(out))
-
-    p = trained(tmp_path, Net(), step)
-    torchtally.assert_verdicts(p, accumulation=f"carries over {BATCH * WIDTH * 4 // 1024}.0 KiB from micro-step")
-    assert "or stored outputs that the next operator saved" in evidence(p, "accumulation")
-
-
-def test_accumulation_that_stores_the_loss_with_its_graph(tmp_path):
-    def step(model, optimizer):
-        kept: list[torch.Tensor] = []
-        accumulate(model, optimizer, after=lambda m, out, loss: kept.append(loss), retain_graph=True)
-
-    p = trained(tmp_path, Net(), step)
-    torchtally.assert_verdicts(p, accumulation="carries over ")
-    assert "a graph that is kept (a loss that is stored with it" in evidence(p, "accumulation")
-    assert "activations of h.0" in evidence(p, "accumulation")
+@pytest.mark.parametrize(("outer", "inner", "runs"), [
+    (reentrant, reentrant, 3), (reentrant, each, 3), (each, reentrant, 3), (every_time, every_time, 3),
+    # The outer one stops as soon as the inner one has its input: once more is all.
+    (each, each, 2),
+], ids=["both_reentrant", "reentrant_around", "reentrant_inside", "no_early_stop", "both_non_reentrant"])
+def test_a_checkpoint_inside_a_checkpoint(tmp_path, outer, inner, runs):
+    model, plain = Net(outer), Net()
+    model.h = torch.nn.ModuleList(Nested(inner) for _ in range(BLOCKS))
+    model(torch.ones(BATCH, WIDTH))  # whatever is made once is there
+    extra = torch_flops(model) - torch_flops(plain)
+    calls = sum(block.calls for block in model.h)
+    squares(model(torch.ones(BATCH, WIDTH))).backward()
+    assert sum(block.calls for block in model.h) - calls == runs * BLOCKS  # torch's own truth
+    model.zero_grad()
+    p = trained(tmp_path, model, once)
+    torchtally.assert_verdicts(p, checkpointing="pays: " if runs == 2 else "recomputes twice: the forward pass of h.0, ")
+    assert p.data()["steps"][-1]["flops"]["recompute"] == extra
 
 
-def test_gradients_that_wait_for_nothing(tmp_path):
-    p = trained(tmp_path, Net(), functools.partial(accumulate, set_to_none=False))
-    torchtally.assert_verdicts(p, accumulation="works: ")
-    assert "alive through the first forward pass: zero_grad(set_to_none) would give them back" in evidence(p, "accumulation")
+def test_checkpoints_inside_a_checkpointed_segment(tmp_path):
+    """All but the last block of the segment run twice again: for the segment, and for themselves."""
+    model, plain = Net(each), Net()
+    model.h = torch.nn.ModuleList(Segment(each) for _ in range(2))
+    plain.h = torch.nn.ModuleList(Segment(lambda run, x: run(x)) for _ in range(2))
+    torch_flops(model)
+    runs = [[block.calls for block in segment.blocks] for segment in model.h]
+    assert runs == [[3, 2], [3, 2]]  # torch's own truth
+    extra = torch_flops(model) - torch_flops(plain)
+    model.zero_grad()
+    p = trained(tmp_path, model, once)
+    assert p.data()["steps"][-1]["flops"]["recompute"] == extra
+    torchtally.assert_verdicts(p, checkpointing="recomputes twice: ")
 
 
-def test_a_larger_micro_batch_is_told_as_one(tmp_path):
-    p = trained(tmp_path, Net(), functools.partial(accumulate, batches=(BATCH, 3 * BATCH)))
-    torchtally.assert_verdicts(p, accumulation="grows: micro-step 1 peaks at")
-    assert "its micro-batch is larger: autograd holds" in evidence(p, "accumulation")
+def test_a_reentrant_checkpoint_without_an_input_that_needs_gradients(tmp_path):
+    """torch warns, and the blocks are not trained; a non-reentrant one trains them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = Net(reentrant, has_input=False)
+        p = trained(tmp_path, model, once)
+    assert all(parameter.grad is None for parameter in model.h.parameters())
+    torchtally.assert_verdicts(p, checkpointing="never ran in backward: h.0, h.1, h.2, h.3 ran forward and has "
+                               "parameters to train, but no backward pass reached it: they get no gradients")
+    model = Net(each, has_input=False)
+    p = trained(tmp_path, model, once)
+    assert all(parameter.grad is not None for parameter in model.h.parameters())
+    torchtally.assert_verdicts(p, checkpointing="pays: ")
 
 
-def test_an_update_in_each_micro_step_holds_state_early(tmp_path):
-    model = Net(width=256)
-    optimizer = torch.optim.AdamW(model.parameters())
-    other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # its step ends a step
-    with torchtally.profile(model, other, recording=tmp_path / "run.tally") as p:
+def test_a_model_that_is_one_reentrant_checkpoint_never_ran_in_backward(tmp_path):
+    """Nothing needs gradients then, and the loop that looks first goes on with its update."""
+    model = Net(has_input=False)
+
+    def step(_: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        loss = squares(reentrant(model, torch.ones(BATCH, WIDTH)))
+        if loss.requires_grad:
+            loss.backward()
+        optimizer.step()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        p = trained(tmp_path, model, step)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    torchtally.assert_verdicts(p, checkpointing="never ran in backward: h.0, h.1, h.2, h.3 and 1 more ran forward")
+
+
+# ---- out of memory
+
+
+@pytest.mark.parametrize("another_step", [False, True])
+def test_a_failure_behind_the_last_update_hides_no_step(tmp_path, monkeypatch, another_step):
+    """More is alive when the evaluation fails than at any moment of a step; the step is shown all the same."""
+    monkeypatch.setenv("TORCHTALLY_BUDGET", "8MiB")
+    monkeypatch.setenv("TORCHTALLY_BUDGET_ACTION", "stop")
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with torchtally.profile(model, optimizer, recording=tmp_path / "run.tally") as p:
         for _ in range(3):
-            once(model, optimizer, width=256, batch=8)
-        other.step()
-    torchtally.assert_verdicts(p, accumulation="holds optimizer state early: ", checkpointing="not used")
-
-
-def test_a_gradient_scaler_is_no_alarm(tmp_path):
-    scaler = torch.amp.GradScaler("cpu")
-
-    def step(model, optimizer):
-        optimizer.zero_grad()
-        for _ in range(3):
-            scaler.scale(squares(model(torch.ones(BATCH, WIDTH)))).backward()
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        scaler.step(optimizer)
-        scaler.update()
-
-    torchtally.assert_verdicts(trained(tmp_path, Net(), step), accumulation="works: ")
-
-
-def test_ddp_holds_gradients_twice(tmp_path):
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
-    try:
-        inner = Net(width=256)
-        model = torch.nn.parallel.DistributedDataParallel(inner)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-
-        with torchtally.profile(inner, optimizer, recording=tmp_path / "run.tally") as p:
-            for _ in range(3):
-                optimizer.zero_grad()
-                with model.no_sync():
-                    squares(model(torch.ones(8, 256))).backward()
-                squares(model(torch.ones(8, 256))).backward()
-                optimizer.step()
-    finally:
-        torch.distributed.destroy_process_group()
-    torchtally.assert_verdicts(p, accumulation="holds gradients twice: ")
+            once(model, optimizer)
+        results = [torch.ones(1 << 20)]  # 4 MiB
+        with pytest.raises(torch.OutOfMemoryError), torch.no_grad():
+            results += [model(torch.ones(16 * BATCH, WIDTH)) for _ in range(8)]
+        if another_step:
+            results.clear()
+            once(model, optimizer)
+    data = p.data()
+    assert data["run"]["ended"] == "clean"
+    assert [step["ended"] for step in data["steps"]] == [True, True, True, another_step]
+    failed = data["steps"][3]["devices"]["cpu"]
+    highest = max(step["devices"]["cpu"]["peak"]["bytes"] for step in data["steps"][:3])
+    assert failed["peak"]["bytes"] > 2 * highest
+    oom = next(mark for mark in failed["marks"] if mark["name"] == "oom")
+    assert oom["difference"] == 0 and oom["bytes"] > 2 * highest
+    text = p.summary()
+    if another_step:  # the failure is a part of it
+        assert data["shown"] == 3 and "4 steps, " in text
+    else:
+        assert data["shown"] < 3 and "3 steps, 3 in detail" in text
+        assert "An allocation failed behind step 2, and no step came to its end after it" in str(data["unknown"]["notes"])
+        assert "the run ended before the step did" in evidence(p, "oom")
+        torchtally.assert_verdicts(p, oom="an allocation of ", checkpointing="not used: checkpointing h.0 to h.3 would ")
 
 
 # ---- no false alarm on what people train
@@ -268,9 +225,16 @@ def gpt(wrap: Callable[..., torch.Tensor] | None = None) -> tuple[torch.nn.Modul
     return model, lambda: torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), ids.flatten())
 
 
-@pytest.mark.parametrize("wrap", [None, each], ids=["plain", "checkpointed"])
+def resnet50(_: None) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
+    model = torchvision.models.resnet50(num_classes=10)
+    images, labels = torch.randn(16, 3, 64, 64), torch.arange(16) % 10
+    return model, lambda: torch.nn.functional.cross_entropy(model(images), labels)
+
+
+@pytest.mark.parametrize(("make", "wrap"), [(gpt, None), (gpt, each), (resnet50, None)],
+                         ids=["gpt", "gpt_checkpointed", "resnet50"])
 @pytest.mark.parametrize("micro_steps", [1, 3])
-@pytest.mark.parametrize("make", [gpt])
 def test_no_false_alarm(tmp_path, make, micro_steps, wrap):
     model, loss = make(wrap)
 
@@ -280,5 +244,5 @@ def test_no_false_alarm(tmp_path, make, micro_steps, wrap):
             loss().backward()
         optimizer.step()
 
-    p = trained(tmp_path, model, step, steps=4)
+    p = trained(tmp_path, model, step, steps=4 if make is gpt else 2)
     torchtally.assert_verdicts(p, accumulation="works: " if micro_steps > 1 else None)

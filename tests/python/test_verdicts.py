@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -246,3 +246,32 @@ def test_no_false_alarm(tmp_path, make, micro_steps, wrap):
 
     p = trained(tmp_path, model, step, steps=4 if make is gpt else 2)
     torchtally.assert_verdicts(p, accumulation="works: " if micro_steps > 1 else None)
+
+
+# ---- leak
+
+
+def on_the_next(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator[torch.Tensor]
+) -> None:
+    squares(model(next(batches))).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_batches_that_were_in_memory_before_are_no_leak(tmp_path):
+    batches = [torch.randn(BATCH, WIDTH) for _ in range(6)]
+    step = functools.partial(on_the_next, batches=iter(batches))
+    verdict = trained(tmp_path, Net(), step, steps=len(batches)).verdicts()["leak"]
+    assert verdict.startswith("no growth")
+
+
+def test_batches_that_are_made_and_kept_are_a_leak(tmp_path):
+    kept: list[torch.Tensor] = []
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        kept.append(torch.randn(BATCH, WIDTH))
+        on_the_next(model, optimizer, batches=iter(kept[-1:]))
+
+    verdict = trained(tmp_path, Net(), step, steps=6).verdicts()["leak"]
+    assert verdict.startswith("suspected: ") and "by 64.0 KiB a step" in verdict

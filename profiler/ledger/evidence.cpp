@@ -71,6 +71,9 @@ void Ledger::carry_over(Block& block) {
     case Role::kOptimizerState:
       if (!(block.evidence & evidence::kState)) next |= evidence::kState | evidence::kInferred;
       break;
+    case Role::kInput:  // also where only a copy to a device has read it
+      next |= evidence::kInput;
+      break;
     // What autograd kept in this step it has released, or the program keeps the graph: either way
     // the program holds it now, and a new edge will say if autograd does.
     case Role::kActivation:

@@ -53,6 +53,8 @@ TEST(Inputs, RawDataThatIsStillAliveWhenForwardBeginsIsAnInput) {
   });
   EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kInput), 64);
   EXPECT_EQ(bytes_of(mark_of(books, Mark::kPeak), Role::kTemporaryForward), 32);
+  const StepBooks next = script.step(kNothing);
+  EXPECT_EQ(bytes_of(mark_of(next, Mark::kStart), Role::kInput), 64);
 }
 
 TEST(Inputs, ATensorThatTheProgramNamesIsAnInput) {

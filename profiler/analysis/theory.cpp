@@ -349,7 +349,9 @@ TheoryRow Theory::peak_row() {
     if (&other == device_) continue;
     for (const Role role : {Role::kParameter, Role::kGradient, Role::kActivation}) {
       if (other.peak.roles[at(role)] == 0) continue;
-      row.cause = "not applicable because the model is spread over several devices";
+      row.cause = peak.roles[at(Role::kParameter)] != 0
+                      ? "not applicable because the model is spread over several devices"
+                      : "not applicable because the model is on " + other.device;
       return row;
     }
   }

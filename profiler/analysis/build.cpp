@@ -54,6 +54,8 @@ MarkSummary Builder::mark(const MarkBook& book) const {
   out.cached_bytes = book.cached_bytes();
   out.phase = book.phase;
   out.module = text(book.module), out.op = text(book.op), out.source = text(book.source);
+  // Exactly as long as they get, here and below: of many layers these lists are most of the memory.
+  out.cells.reserve(book.cells.size());
   for (const tally::Cell& cell : book.cells) {
     out.cells.push_back({cell.role, text(cell.module), cell.bytes, cell.blocks});
   }
@@ -63,6 +65,7 @@ MarkSummary Builder::mark(const MarkBook& book) const {
 DeviceStep Builder::device(const DeviceBooks& books, bool in_detail) const {
   DeviceStep out;
   if (books.device < run_.info.devices.size()) out.device = run_.info.devices[books.device].id;
+  out.marks.reserve(books.marks.size());
   for (const MarkBook& book : books.marks) {
     out.marks.push_back(mark(book));
     if (book.mark == Mark::kPeak) out.peak = out.marks.back();
@@ -74,6 +77,7 @@ DeviceStep Builder::device(const DeviceBooks& books, bool in_detail) const {
                               p.active_bytes, p.largest_free_bytes});
     }
   }
+  out.peak_blocks.reserve(books.peak_blocks.size());
   for (const tally::BlockRow& b : books.peak_blocks) {
     out.peak_blocks.push_back({b.bytes, b.count, b.role, b.saved, b.phase, text(b.module),
                                text(b.op), text(b.name), text(b.dtype), text(b.shape),
@@ -135,6 +139,7 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
     out.phases.push_back({span.phase, span.micro_step, static_cast<double>(span.begin_ns) * kNano,
                           static_cast<double>(span.end_ns) * kNano});
   }
+  if (in_detail) out.operators.reserve(books.operators.size());
   for (const tally::OperatorRow& row : books.operators) {
     add(&out.flops, row.phase, row.flops, row.torch_flops, row.elementwise_flops);
     std::optional<Executed> executed;
@@ -153,6 +158,7 @@ StepSummary Builder::step(const recording::RecordedStep& recorded, bool in_detai
                            r.flops, static_cast<double>(r.nanoseconds) * kNano, r.begin_bytes,
                            r.peak_bytes});
   }
+  out.units.reserve(books.units.size());
   for (const tally::UnitRow& u : books.units) {
     out.units.push_back({text(u.unit), u.micro_step, u.activation_bytes, u.output_bytes,
                          static_cast<double>(u.forward_end_ns) * kNano,

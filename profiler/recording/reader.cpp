@@ -296,8 +296,10 @@ void Loading::load_regions() {
 void Loading::load_devices() {
   each(
       "SELECT step, device, forward_temporary_peak, backward_temporary_peak, "
-      "optimizer_temporary_peak, foreign_bytes, adopted_bytes, largest_difference, allocations, frees, "
-      "timeline, timeline_times, peak_blocks FROM step_device ORDER BY step, device",
+      "optimizer_temporary_peak, foreign_bytes, " +
+          std::string(run_.schema >= 5 ? "adopted_bytes" : "0") +
+          ", largest_difference, allocations, frees, timeline, timeline_times, peak_blocks "
+          "FROM step_device ORDER BY step, device",
       [&](const Statement& s) {
         DeviceBooks books;
         if (s.integer(1) < 0 || s.integer(1) >= static_cast<int64_t>(run_.info.devices.size())) {

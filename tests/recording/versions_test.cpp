@@ -31,7 +31,8 @@ TEST(Versions, TheLineOfAMarkComesBackAndVersionThreeHasNone) {
   EXPECT_EQ(line(), "train.py:12");
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open((folder / "run.tally").c_str(), &db), SQLITE_OK);
-  EXPECT_EQ(sqlite3_exec(db, "ALTER TABLE mark DROP COLUMN source; PRAGMA user_version=3", nullptr,
+  EXPECT_EQ(sqlite3_exec(db, "ALTER TABLE mark DROP COLUMN source; "
+                         "ALTER TABLE step_device DROP COLUMN adopted_bytes; PRAGMA user_version=3", nullptr,
                          nullptr, nullptr),
             SQLITE_OK);
   sqlite3_close(db);
@@ -71,7 +72,9 @@ TEST(Versions, VersionFourIsStillRead) {
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
   EXPECT_EQ(
-      sqlite3_exec(db, "DROP TABLE executed_flops; DROP TABLE kernel_flops; PRAGMA user_version=4",
+      sqlite3_exec(db,
+                   "DROP TABLE executed_flops; DROP TABLE kernel_flops; "
+                   "ALTER TABLE step_device DROP COLUMN adopted_bytes; PRAGMA user_version=4",
                    nullptr, nullptr, nullptr),
       SQLITE_OK);
   sqlite3_close(db);
@@ -86,7 +89,10 @@ TEST(Versions, VersionTwoIsStillRead) {
   test::write_recording(run, folder / "old.tally");
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open((folder / "old.tally").c_str(), &db), SQLITE_OK);
-  sqlite3_exec(db, "DROP TABLE mark_caching; PRAGMA user_version=2", nullptr, nullptr, nullptr);
+  sqlite3_exec(db,
+               "DROP TABLE mark_caching; "
+               "ALTER TABLE step_device DROP COLUMN adopted_bytes; PRAGMA user_version=2",
+               nullptr, nullptr, nullptr);
   sqlite3_close(db);
   const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
   EXPECT_EQ(back.schema, 2);
@@ -113,7 +119,8 @@ TEST(Versions, VersionOneIsStillRead) {
     const std::string sql = std::string("DROP TABLE ") + table;
     ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << table;
   }
-  sqlite3_exec(db, "PRAGMA user_version=1", nullptr, nullptr, nullptr);
+  sqlite3_exec(db, "ALTER TABLE step_device DROP COLUMN adopted_bytes; PRAGMA user_version=1", nullptr,
+               nullptr, nullptr);
   sqlite3_close(db);
   const recording::Run back = read_run(folder / "old.tally", {.load = Load::kAll, .step = {}});
   EXPECT_EQ(back.schema, 1);

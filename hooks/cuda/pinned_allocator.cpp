@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "hooks/cuda/torch_cuda.h"
+#include "profiler/core/count_guard.h"
 #include "profiler/core/hook_timer.h"
 
 namespace tally::hooks::cuda {
@@ -21,17 +22,6 @@ constexpr uint64_t kUnnamed = uint64_t{1} << 63;
 int64_t host_bytes() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
 
 }  // namespace
-
-class PinnedAllocator::InFlight {
- public:
-  explicit InFlight(PinnedAllocator& owner) : owner_(owner) { ++owner_.in_flight_; }
-  ~InFlight() { --owner_.in_flight_; }
-  InFlight(const InFlight&) = delete;
-  InFlight& operator=(const InFlight&) = delete;
-
- private:
-  PinnedAllocator& owner_;
-};
 
 PinnedAllocator& PinnedAllocator::instance() {
   static auto* const only = [] {
@@ -105,7 +95,7 @@ bool PinnedAllocator::watch(c10::DataPtr& data) const {
 c10::DataPtr PinnedAllocator::allocate(size_t bytes) {
   if (!is_recording_.load(std::memory_order_acquire)) return previous_->allocate(bytes);
   try {
-    const InFlight in_flight(*this);
+    const CountGuard in_flight(in_flight_);
     c10::DataPtr data = previous_->allocate(bytes);
     if (watch(data)) {
       const HookTimer timer;

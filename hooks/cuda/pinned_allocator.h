@@ -81,7 +81,6 @@ class PinnedAllocator final : public at::HostAllocator {
     int64_t given_back = 0;
     int64_t given_before = 0;  // what the statistics had of it when it was 0
   };
-  class InFlight;
 
   static void free_watched(void* block) { instance().free_block(block); }
   void free_block(void* block);

@@ -17,12 +17,11 @@ namespace {
 constexpr double kNotable = 0.01;
 constexpr size_t kRows = 4;
 
-int64_t role(const MarkSummary& mark, Role role) { return mark.roles[static_cast<size_t>(role)]; }
 
 // What a micro-step should have given back when its backward pass is over.
 int64_t left_over(const MarkSummary& mark) {
-  return role(mark, Role::kActivation) + role(mark, Role::kRecomputedActivation) + role(mark, Role::kHeldOutput) +
-         role(mark, Role::kTemporaryForward) + role(mark, Role::kTemporaryBackward) + role(mark, Role::kUnattributed);
+  return bytes_of(mark.roles, Role::kActivation) + bytes_of(mark.roles, Role::kRecomputedActivation) + bytes_of(mark.roles, Role::kHeldOutput) +
+         bytes_of(mark.roles, Role::kTemporaryForward) + bytes_of(mark.roles, Role::kTemporaryBackward) + bytes_of(mark.roles, Role::kUnattributed);
 }
 
 struct MicroStep {
@@ -77,8 +76,8 @@ std::string holders(const MarkSummary& mark) {
 
 // Why a micro-batch's memory outlives it, by what is left.
 std::string_view keeper(const MarkSummary& mark) {
-  const int64_t graph = role(mark, Role::kActivation) + role(mark, Role::kRecomputedActivation);
-  const int64_t outputs = role(mark, Role::kHeldOutput);
+  const int64_t graph = bytes_of(mark.roles, Role::kActivation) + bytes_of(mark.roles, Role::kRecomputedActivation);
+  const int64_t outputs = bytes_of(mark.roles, Role::kHeldOutput);
   return graph > outputs ? "what autograd held in its micro-step: a graph that is kept (a loss "
                            "that is stored with it, "
                            "retain_graph=True), or stored outputs that the next operator saved"
@@ -110,8 +109,8 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
   const MicroStep& last = steps.back();
   const double notable = kNotable * static_cast<double>(device->peak.bytes);
   const int64_t carried = left_over(*last.end) - left_over(*first.end);
-  const int64_t gradients = role(*last.end, Role::kGradient);
-  const int64_t early_state = role(*last.edge, Role::kOptimizerState) - role(*first.edge, Role::kOptimizerState);
+  const int64_t gradients = bytes_of(last.end->roles, Role::kGradient);
+  const int64_t early_state = bytes_of(last.edge->roles, Role::kOptimizerState) - bytes_of(first.edge->roles, Role::kOptimizerState);
   int64_t trainable = 0, largest = 0;
   for (const ParameterInfo& p : run.info.parameters) {
     if (!p.trainable || p.is_buffer || p.shared) continue;
@@ -121,11 +120,11 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
   // At the end of any micro-step: the last backward pass may have brought both together.
   int64_t most_gradients = 0;
   for (const MicroStep& micro_step : steps) {
-    most_gradients = std::max(most_gradients, role(*micro_step.end, Role::kGradient));
+    most_gradients = std::max(most_gradients, bytes_of(micro_step.end->roles, Role::kGradient));
   }
   const int64_t doubled = trainable > 0 ? most_gradients - trainable : 0;
   // Buckets of DDP that are no views of the gradients live as long as the model.
-  const int64_t buckets = role(*last.end, Role::kCommunication);
+  const int64_t buckets = bytes_of(last.end->roles, Role::kCommunication);
   int64_t highest = first.peak_bytes;
   size_t where = 0;
   for (size_t i = 1; i < steps.size(); ++i) {
@@ -201,11 +200,11 @@ std::optional<Verdict> accumulation_verdict(const recording::Run& run, const Sum
     verdict.evidence.push_back(fmt::format(
         "micro-step {}: peak {}, {} saved at its forward edge, {} left over, {} gradients", i,
         format_bytes(steps[i].peak_bytes), format_bytes(steps[i].edge->saved_bytes),
-        format_bytes(left_over(*steps[i].end)), format_bytes(role(*steps[i].end, Role::kGradient))));
+        format_bytes(left_over(*steps[i].end)), format_bytes(bytes_of(steps[i].end->roles, Role::kGradient))));
   }
   // Views of DDP's buckets live as long as the model.
   const bool in_buckets = communicates(step) && buckets == 0;
-  if (const int64_t waiting = role(*first.edge, Role::kGradient); waiting > 0 && !in_buckets) {
+  if (const int64_t waiting = bytes_of(first.edge->roles, Role::kGradient); waiting > 0 && !in_buckets) {
     verdict.evidence.push_back(fmt::format(
         "{} of gradients are alive through the first forward pass: zero_grad(set_to_none) would give them back",
         format_bytes(waiting)));

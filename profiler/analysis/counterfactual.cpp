@@ -54,11 +54,6 @@ Heights heights_of(const std::vector<TimelinePoint>& timeline) {
   return Heights(std::move(points));
 }
 
-// `share` of so many bytes; -1 and 1 leave them as they are.
-int64_t scaled(double share, int64_t bytes) {
-  return static_cast<int64_t>(std::llround(share * static_cast<double>(bytes)));
-}
-
 }  // namespace
 
 Counterfactual::Counterfactual(const StepSummary& step, const DeviceStep& device)
@@ -206,30 +201,29 @@ Prediction Counterfactual::without_regions(const std::vector<std::string>& modul
 int64_t Counterfactual::with(const Plan& plan, double share, bool accumulated) const {
   int64_t gradients = 0;
   for (const TimelinePoint& point : device_.timeline) {
-    gradients = std::max(gradients, point.roles[static_cast<size_t>(Role::kGradient)]);
+    gradients = std::max(gradients, bytes_of(point.roles, Role::kGradient));
   }
   // Outputs that a micro-step leaves are stored: however it is cut, the last piece finds all of them.
   std::unordered_map<int, int64_t> stored;
   for (const MarkSummary& mark : device_.marks) {
-    if (mark.mark == Mark::kBackwardEnd) stored[mark.micro_step] = mark.roles[static_cast<size_t>(Role::kHeldOutput)];
+    if (mark.mark == Mark::kBackwardEnd) stored[mark.micro_step] = bytes_of(mark.roles, Role::kHeldOutput);
   }
   std::vector<Heights::Point> points;
   for (const TimelinePoint& point : device_.timeline) {
-    const bool of_micro_step = point.phase == Phase::kForward || point.phase == Phase::kBackward ||
-                               point.phase == Phase::kRecompute;
+    const bool of_micro_step = is_of_micro_step(point.phase);
     // Of a step with several micro-steps the first one alone has no gradients that wait.
     if (!accumulated && of_micro_step && point.micro_step > 0) continue;
     double change = 0;
     for (const Role role : {Role::kActivation, Role::kRecomputedActivation, Role::kInput, Role::kHeldOutput,
                             Role::kTemporaryForward, Role::kTemporaryBackward}) {
-      change -= (1 - share) * static_cast<double>(point.roles[static_cast<size_t>(role)]);
+      change -= (1 - share) * static_cast<double>(bytes_of(point.roles, role));
     }
     if (const auto found = stored.find(point.micro_step); accumulated && found != stored.end()) {
-      const int64_t held = point.roles[static_cast<size_t>(Role::kHeldOutput)];
+      const int64_t held = bytes_of(point.roles, Role::kHeldOutput);
       change += (1 - share) * static_cast<double>(std::min(held, found->second));
     }
     if (of_micro_step && accumulated) {
-      change += static_cast<double>(gradients - point.roles[static_cast<size_t>(Role::kGradient)]);
+      change += static_cast<double>(gradients - bytes_of(point.roles, Role::kGradient));
     }
     points.push_back({point.seconds, sum(point.roles) + static_cast<int64_t>(std::llround(change))});
   }

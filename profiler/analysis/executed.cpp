@@ -63,6 +63,10 @@ class Explanation {
         if (std::max(tile->rows, tile->columns) > std::max(known.rows, known.columns))
           known = *tile;
       }
+      if (&step.books == &step_) continue;
+      for (const Row& row : step.books.operators) {
+        if (row.range_flops > 0) others_[key_of(row)].emplace_back(&step.books, &row);
+      }
     }
   }
 
@@ -161,20 +165,17 @@ class Explanation {
 
   // Nothing on tensor cores: a step that counted something else may have seen the same work.
   void explain_none(const Row& row, double difference) {
-    for (const recording::RecordedStep& other : run_.steps) {
-      if (&other.books == &step_) continue;
-      for (const Row& same : other.books.operators) {
-        if (key_of(same) != key_of(row) || same.range_flops != row.range_flops) continue;
-        if (same.scalar_flops >= row.range_flops) {
-          return add("scalar", row, difference,
-                     fmt::format("step {} counted {} of scalar instructions in it",
-                                 other.books.index, format_flops(same.scalar_flops)));
-        }
-        if (same.tensor_flops > 0) {
-          return add("other_counters", row, difference,
-                     fmt::format("step {} counted {} in it, with another set", other.books.index,
-                                 format_flops(same.tensor_flops)));
-        }
+    for (const auto& [books, same] : others_[key_of(row)]) {
+      if (same->range_flops != row.range_flops) continue;
+      if (same->scalar_flops >= row.range_flops) {
+        return add("scalar", row, difference,
+                   fmt::format("step {} counted {} of scalar instructions in it", books->index,
+                               format_flops(same->scalar_flops)));
+      }
+      if (same->tensor_flops > 0) {
+        return add("other_counters", row, difference,
+                   fmt::format("step {} counted {} in it, with another set", books->index,
+                               format_flops(same->tensor_flops)));
       }
     }
     add("less", row, difference, "no step of the recording counted its instructions");
@@ -186,6 +187,7 @@ class Explanation {
   const StepBooks& step_;
   const Flops& flops_;
   std::map<Key, Tile> tiles_;
+  std::map<Key, std::vector<std::pair<const StepBooks*, const Row*>>> others_;  // of other steps
   std::map<std::string, ExecutedCause> causes_;
   std::map<std::string, double> most_;
 };

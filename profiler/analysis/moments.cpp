@@ -2,6 +2,7 @@
 #include "profiler/analysis/moments.h"
 
 #include "profiler/analysis/counterfactual.h"
+#include "profiler/analysis/parts.h"
 
 namespace tally::analysis {
 
@@ -92,7 +93,7 @@ int64_t Moments::made(const Moment& m) const { return all_.made(m); }
 int64_t Moments::made_outside(const Moment& m) const { return outside_.made(m); }
 
 int64_t Moments::in_use(const Moment& m) const {
-  if (!m.is_of_micro_step()) return 0;
+  if (!is_of_micro_step(m.phase)) return 0;
   const auto of = [&](const std::map<std::string, int64_t>& bytes) {
     const auto found = bytes.find(m.unit);
     return found == bytes.end() ? 0 : found->second;

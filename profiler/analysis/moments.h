@@ -23,10 +23,6 @@ struct Moment {
   int micro_step = 0;
   std::string unit;       // of the operator that runs
   bool has_begun = true;  // the backward pass of its micro-step
-
-  bool is_of_micro_step() const {
-    return phase == Phase::kForward || phase == Phase::kBackward || phase == Phase::kRecompute;
-  }
 };
 
 class Moments {

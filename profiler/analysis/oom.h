@@ -22,7 +22,6 @@ struct Failure {
   const DeviceStep* reference_device = nullptr;
 };
 
-int64_t bytes_of(const RoleBytes& roles, Role role);
 // In no order; one that gives back next to nothing is left out.
 std::vector<Remedy> oom_remedies(const Failure& failure);
 

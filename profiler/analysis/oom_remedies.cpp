@@ -4,7 +4,6 @@
 // that the run has and of the failure. Without a complete step the failure is the only moment
 // known.
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <string>
 
@@ -21,10 +20,6 @@ namespace {
 
 constexpr double kNotable = 0.005;  // of the bytes alive: below it a remedy is none
 constexpr size_t kModules = 2;      // of held outputs, named
-
-int64_t part(double share, int64_t bytes) {
-  return static_cast<int64_t>(std::llround(share * static_cast<double>(bytes)));
-}
 
 class Remedies {
  public:
@@ -97,7 +92,7 @@ class Remedies {
     add("an optimizer with 8-bit state, by formula: a quarter of what is float32, and an update in "
         "place",
         gained([&](const Moment& m) {
-          return -part(0.75 * state, bytes_of(m.roles, Role::kOptimizerState)) -
+          return -scaled(0.75 * state, bytes_of(m.roles, Role::kOptimizerState)) -
                  bytes_of(m.roles, Role::kTemporaryOptimizer);
         }),
         "another numeric format of the state");
@@ -111,7 +106,7 @@ class Remedies {
     add("the model in bfloat16, by formula: half of all that is float32",
         gained([&](const Moment& m) {
           int64_t change = 0;
-          for (const auto& [role, share] : halved) change -= part(share, bytes_of(m.roles, role));
+          for (const auto& [role, share] : halved) change -= scaled(share, bytes_of(m.roles, role));
           return change;
         }),
         "another numeric format of all");
@@ -121,7 +116,7 @@ class Remedies {
 
   void add_ranks() {
     const auto zero = [&](int ranks) {
-      return gained([&](const Moment& m) { return -part(1 - 1.0 / ranks, of_update(m)); });
+      return gained([&](const Moment& m) { return -scaled(1 - 1.0 / ranks, of_update(m)); });
     };
     add(fmt::format(
             "ZeRO-1, by formula: each of n ranks holds 1/n of the optimizer's state, and updates "
@@ -132,8 +127,8 @@ class Remedies {
       return gained([&](const Moment& m) {
         const int64_t gradients = bytes_of(m.roles, Role::kGradient);
         const int64_t sharded = bytes_of(m.roles, Role::kParameter) + of_update(m) + gradients;
-        int64_t change = -part(1 - 1.0 / ranks, sharded);
-        if (!m.is_of_micro_step()) return change;
+        int64_t change = -scaled(1 - 1.0 / ranks, sharded);
+        if (!is_of_micro_step(m.phase)) return change;
         // What is outside of blocks is whole through forward and backward, gradients too; of blocks
         // the one that runs and the one before it in forward, behind it in backward.
         change += moments_.outside_bytes();
@@ -179,7 +174,7 @@ class Remedies {
     if (mark_.micro_step > 0) return;
     if (mark_.phase == Phase::kOptimizer || mark_.phase == Phase::kOther) return;
     add("zero_grad(set_to_none=True) before the forward pass", gained([&](const Moment& m) {
-          if (m.micro_step > 0 || !m.is_of_micro_step()) return int64_t{0};
+          if (m.micro_step > 0 || !is_of_micro_step(m.phase)) return int64_t{0};
           return std::min<int64_t>(0, moments_.made(m) - bytes_of(m.roles, Role::kGradient));
         }),
         "");
@@ -209,8 +204,6 @@ class Remedies {
 };
 
 }  // namespace
-
-int64_t bytes_of(const RoleBytes& roles, Role role) { return roles[static_cast<size_t>(role)]; }
 
 std::vector<Remedy> oom_remedies(const Failure& failure) { return Remedies(failure).list(); }
 

@@ -3,6 +3,7 @@
 // it is built: steps, shown and modules come first.
 #pragma once
 
+#include <cmath>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,6 +15,15 @@
 namespace tally::analysis {
 
 struct SummaryOptions;
+
+inline int64_t bytes_of(const RoleBytes& roles, Role role) { return roles[static_cast<size_t>(role)]; }
+// `share` of so many bytes; -1 and 1 leave them as they are.
+inline int64_t scaled(double share, int64_t bytes) {
+  return static_cast<int64_t>(std::llround(share * static_cast<double>(bytes)));
+}
+inline bool is_of_micro_step(Phase phase) {
+  return phase == Phase::kForward || phase == Phase::kBackward || phase == Phase::kRecompute;
+}
 
 // The index of the step to explain; throws when there is none.
 size_t choose_step(const recording::Run& run, const SummaryOptions& options);

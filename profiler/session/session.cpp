@@ -12,6 +12,7 @@
 #include <optional>
 #include <sstream>
 
+#include "profiler/core/count_guard.h"
 #include "profiler/core/error.h"
 #include "profiler/core/rank.h"
 
@@ -49,18 +50,6 @@ std::vector<std::string> command_line() {
   for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
   return words;
 }
-
-// Counted while it lives.
-class Waiting {
- public:
-  explicit Waiting(std::atomic<int>& count) noexcept : count_(count) { ++count_; }
-  ~Waiting() { --count_; }
-  Waiting(const Waiting&) = delete;
-  Waiting& operator=(const Waiting&) = delete;
-
- private:
-  std::atomic<int>& count_;
-};
 
 std::string cpu_name() {
   std::ifstream file("/proc/cpuinfo");
@@ -189,7 +178,7 @@ void Session::close_step(uint8_t flags) {
 void Session::wait_for_room() {
   if (context().log.bytes() < kMostLogBytes) return;
   std::unique_lock lock(mutex_);
-  const Waiting waiting(waiting_);
+  const CountGuard waiting(waiting_);
   wake_.notify_one();
   progress_.wait(lock,
                  [] { return context().log.bytes() < kMostLogBytes || in_forked_child.load(); });
@@ -210,7 +199,7 @@ void Session::run_bookkeeper() {
 void Session::settle() noexcept {
   const uint64_t target = context().log.numbered();
   std::unique_lock lock(mutex_);
-  const Waiting waiting(waiting_);
+  const CountGuard waiting(waiting_);
   wake_.notify_one();
   progress_.wait_for(lock, std::chrono::seconds(1), [&] { return booked_.load() >= target; });
 }
@@ -224,18 +213,14 @@ void Session::book() noexcept {
     if (waiting_.load() == 0 && log.numbered() - log.drained() < kMayWait) return;
     opened.emplace(reserve_);
   }
-  if (!out_of_memory_.load()) {
-    try {
-      book_events();
-    } catch (const std::bad_alloc&) {
-      out_of_memory_.store(true);
-    }
-  }
-  if (out_of_memory_.load()) {
-    try {
+  try {
+    if (out_of_memory_) {
       context().log.drain([](const Event&) {});
-    } catch (const std::bad_alloc&) {  // next time
+    } else {
+      book_events();
     }
+  } catch (const std::bad_alloc&) {
+    out_of_memory_ = true;
   }
   booked_.store(context().log.drained());
   bookkeeper_ns_.store(clock_ns(CLOCK_THREAD_CPUTIME_ID));
@@ -271,7 +256,7 @@ RunEnd Session::end_so_far() {
   end.overhead_bytes += static_cast<int64_t>(context().log.highest_bytes() + ledger_.table_bytes());
   end.dropped_events = context().log.lost();
   if (!note_.empty()) end.notes.push_back(note_);
-  if (out_of_memory_.load()) {
+  if (out_of_memory_) {
     end.notes.push_back("The host had no memory left for the profiler itself: the books end with the last step here.");
   }
   if (overlapping_steps_ > 0) {
@@ -298,7 +283,7 @@ void Session::stop(const std::string& ended, const std::string& note) noexcept {
     }
     wake_.notify_one();
     bookkeeper_.join();
-    const Waiting waiting(waiting_);
+    const CountGuard waiting(waiting_);
     const int64_t before = bookkeeper_ns_.load();
     // A thread that was inside a hook when the sources stopped may still owe its event.
     for (int tries = 0; tries < 1000; ++tries) {

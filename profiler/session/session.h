@@ -78,8 +78,8 @@ class Session final : private Settler {
   std::atomic<bool> step_open_{false};
   std::string ended_ = "running";
   std::string note_;
-  MemoryReserve reserve_;                  // the bookkeeper's
-  std::atomic<bool> out_of_memory_{false};  // the books ended, for want of it
+  MemoryReserve reserve_;       // of whoever books: the bookkeeper, in the end the stopping thread
+  bool out_of_memory_ = false;  // the same: the books ended, for want of it
   bool stopped_ = false;
 
   std::mutex mutex_;

@@ -2,7 +2,6 @@
 #include "hooks/cuda/pinned_allocator.h"
 
 #include <pthread.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -11,6 +10,7 @@
 #include "hooks/cuda/torch_cuda.h"
 #include "profiler/core/count_guard.h"
 #include "profiler/core/hook_timer.h"
+#include "profiler/core/host_memory.h"
 
 namespace tally::hooks::cuda {
 namespace {
@@ -18,8 +18,6 @@ namespace {
 constexpr auto kCuda = c10::DeviceType::CUDA;
 // Stands for the blocks that nobody can name; no address of a program.
 constexpr uint64_t kUnnamed = uint64_t{1} << 63;
-
-int64_t host_bytes() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
 
 }  // namespace
 

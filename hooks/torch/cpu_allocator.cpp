@@ -3,16 +3,17 @@
 
 #include <c10/core/CPUAllocator.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <mutex>
+#include <optional>
 
 #include "hooks/torch/runtime.h"
 #include "hooks/torch/source_lines.h"
 #include "profiler/core/error.h"
 #include "profiler/core/flat_map.h"
+#include "profiler/core/host_memory.h"
 #include "profiler/core/spin_lock.h"
 
 namespace tally::hooks {
@@ -100,13 +101,10 @@ class CpuAllocator final : public c10::Allocator {
       const std::lock_guard lock(shard.mutex);
       const auto key = reinterpret_cast<uint64_t>(pointer);
       // Forgotten before the real free: the address may be given out again at once.
-      if (const LiveBlock* block = shard.live.find(key)) {
-        const LiveBlock gone = *block;
-        shard.live.erase(key);
-        Context* context = recording();
-        if (context && gone.session == session_.load(std::memory_order_relaxed)) {
-          push(*context, EventKind::kFree, key, gone.bytes, 0);
-        }
+      const std::optional<LiveBlock> gone = shard.live.take(key);
+      Context* context = recording();
+      if (gone && context && gone->session == session_.load(std::memory_order_relaxed)) {
+        push(*context, EventKind::kFree, key, gone->bytes, 0);
       }
     }
     previous_deleter_(pointer);
@@ -149,7 +147,7 @@ class CpuAllocator final : public c10::Allocator {
     try {
       return previous_->allocate(bytes);
     } catch (...) {
-      tell_failure(context, bytes, 0, sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
+      tell_failure(context, bytes, 0, host_bytes());
       throw;
     }
   }

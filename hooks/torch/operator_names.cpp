@@ -3,10 +3,12 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -14,7 +16,6 @@
 #include <unordered_map>
 
 #include "hooks/torch/runtime.h"
-#include "profiler/core/flat_map.h"
 
 namespace tally::hooks {
 namespace {
@@ -35,7 +36,8 @@ bool is_engine_bracket(const char* name) {
   constexpr std::string_view kPrefix = "autograd::engine::";
   return std::strncmp(name, kPrefix.data(), kPrefix.size()) == 0;
 }
-constexpr OperatorName engine_bracket = [] {
+// Also a name that there was no memory for.
+constexpr OperatorName ignored = [] {
   OperatorName name;
   name.kind = OperatorName::Kind::kIgnored;
   return name;
@@ -45,9 +47,8 @@ OperatorName look_up(StringTable& strings, const std::string& text) {
   OperatorName name;
   name.id = strings.intern(text);
   // torch.compile's brackets say nothing of inputs; the function that they call does.
-  const bool is_bracket = is_engine_bracket(text.c_str()) ||
-                          text.starts_with("Torch-Compiled Region") ||
-                          text == "TorchDynamo Cache Lookup";
+  const bool is_bracket =
+      text.starts_with("Torch-Compiled Region") || text == "TorchDynamo Cache Lookup";
   if (is_bracket || text.starts_with("torchtally::")) {
     name.kind = OperatorName::Kind::kIgnored;
   } else if (text == "torch::autograd::AccumulateGrad") {
@@ -60,8 +61,8 @@ OperatorName look_up(StringTable& strings, const std::string& text) {
     name.kind = OperatorName::Kind::kNode;
   }
   static constexpr std::array<std::string_view, 6> kNoGraph{
-      "aten::item", "aten::_local_scalar_dense", "aten::detach",
-      "aten::detach_", "aten::is_nonzero", "aten::equal"};
+      "aten::item",    "aten::_local_scalar_dense", "aten::detach",
+      "aten::detach_", "aten::is_nonzero",          "aten::equal"};
   for (const std::string_view other : kNoGraph) name.makes_no_graph |= text == other;
   name.communicates = text.starts_with("c10d::") || text.starts_with("_c10d_functional::") ||
                       text.starts_with("fsdp::");
@@ -84,22 +85,31 @@ class CountDeregistrations final : public c10::OpRegistrationListener {
 
 // Whether `name` is where the operator of that name and overload keeps it.
 bool is_of_operator(const char* name, const char* overload) {
-  static auto* const listening = new c10::RegistrationHandleRAII(
-      c10::Dispatcher::singleton().addRegistrationListener(
+  static auto* const listening =
+      new c10::RegistrationHandleRAII(c10::Dispatcher::singleton().addRegistrationListener(
           std::make_unique<CountDeregistrations>()));
   (void)listening;
   const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
   return handle && handle->schema().name().c_str() == name;
 }
 
-// What one thread knows: registered operators by the address of their name, and by content the texts
-// that are made anew each time (nodes).
+// What one thread knows: registered operators by the address of their name, and by content the
+// texts that are made anew each time (nodes). Another name may take a slot over.
 struct NameCache {
   static constexpr size_t kSize = 512;
+  struct Address {
+    const char* address;
+    const OperatorName* name;
+  };
   uint64_t deregistered = 0;  // when by_address was empty last
-  FlatMap<const OperatorName*> by_address;
+  Address by_address[kSize] = {};
   const OperatorName* by_content[kSize] = {};
+
+  Address& slot(const char* address) noexcept {
+    return by_address[(reinterpret_cast<uintptr_t>(address) * 0x9E3779B97F4A7C15ull) >> 55];
+  }
 };
+static_assert(NameCache::kSize == 1 << (64 - 55));
 
 const OperatorName* find_or_add(StringTable& strings, const char* name) {
   NameTable& all = table();
@@ -122,29 +132,43 @@ const OperatorName* find_by_content(StringTable& strings, NameCache& cache, cons
   return slot;
 }
 
-}  // namespace
-
-const OperatorName& operator_name(StringTable& strings, const char* name,
-                                  const char* overload) noexcept try {
-  NameCache* cache = OfThread<NameCache>::get();
-  if (!cache) return *find_or_add(strings, name);
-  if (!overload) return *find_by_content(strings, *cache, name);
-  const uint64_t deregistered = deregistrations.load(std::memory_order_acquire);
-  if (cache->deregistered != deregistered) [[unlikely]] {
-    cache->by_address.clear();
-    cache->deregistered = deregistered;
-  }
-  const auto address = reinterpret_cast<uint64_t>(name);
-  if (const auto* known = cache->by_address.find(address)) [[likely]]
-    return **known;
-  if (is_engine_bracket(name)) return engine_bracket;
-  const OperatorName* found = find_by_content(strings, *cache, name);
-  if (std::strstr(name, "::") && is_of_operator(name, overload)) {
-    cache->by_address.insert(address, found);
+// Not in the cache by its address.
+const OperatorName& find_function(StringTable& strings, NameCache& cache,
+                                  const at::RecordFunction& function, uint64_t deregistered) {
+  const char* const name = function.name();
+  if (is_engine_bracket(name)) return ignored;
+  const OperatorName* found = find_by_content(strings, cache, name);
+  if (std::strstr(name, "::") && is_of_operator(name, function.overload_name())) {
+    if (cache.deregistered != deregistered) {
+      std::fill(std::begin(cache.by_address), std::end(cache.by_address), NameCache::Address{});
+      cache.deregistered = deregistered;
+    }
+    cache.slot(name) = {name, found};
   }
   return *found;
-} catch (const std::bad_alloc&) {  // a name that nobody can keep: not recorded
-  return engine_bracket;
+}
+
+}  // namespace
+
+const OperatorName& operator_name(StringTable& strings, const char* name) noexcept try {
+  NameCache* cache = OfThread<NameCache>::get();
+  return cache ? *find_by_content(strings, *cache, name) : *find_or_add(strings, name);
+} catch (const std::bad_alloc&) {
+  return ignored;
+}
+
+const OperatorName& operator_name(StringTable& strings, const at::RecordFunction& function) noexcept
+    try {
+  NameCache* cache = OfThread<NameCache>::get();
+  const char* const name = function.name();
+  if (!cache) return is_engine_bracket(name) ? ignored : *find_or_add(strings, name);
+  const uint64_t deregistered = deregistrations.load(std::memory_order_acquire);
+  const NameCache::Address& known = cache->slot(name);
+  if (known.address == name && cache->deregistered == deregistered) [[likely]]
+    return *known.name;
+  return find_function(strings, *cache, function, deregistered);
+} catch (const std::bad_alloc&) {
+  return ignored;
 }
 
 }  // namespace tally::hooks

@@ -3,6 +3,8 @@
 // table is locked only the first time that a thread meets a name.
 #pragma once
 
+#include <ATen/record_function.h>
+
 #include <cstdint>
 
 #include "hooks/torch/save_rules.h"
@@ -14,11 +16,12 @@ namespace tally::hooks {
 struct OperatorName {
   enum class Kind : uint8_t {
     kOperator,
-    kIgnored,      // a bracket of the engine or of torch.compile, our own operators
-    kAccumulate,   // the node that writes a .grad
+    kIgnored,     // a bracket of the engine or of torch.compile, our own operators
+    kAccumulate,  // the node that writes a .grad
     kNode,
-    kUpdate,       // the scope that Python's optimizers open around a step
-    kKeepInputs,   // the node of a checkpoint that keeps the block's inputs, out of the graph's reach
+    kUpdate,      // the scope that Python's optimizers open around a step
+    kKeepInputs,  // the node of a checkpoint that keeps the block's inputs, out of the graph's
+                  // reach
   };
   const char* text = nullptr;  // for comparing; lives as long as the process
   StringId id;
@@ -31,9 +34,11 @@ struct OperatorName {
   SaveRule save;
 };
 
-// `name` need not live on. `overload` is RecordFunction's: with it an operator is found again by the
-// address of its name alone, for as long as it is registered.
-const OperatorName& operator_name(StringTable& strings, const char* name,
-                                  const char* overload = nullptr) noexcept;
+// `name` need not live on.
+const OperatorName& operator_name(StringTable& strings, const char* name) noexcept;
+// What `function`, an operator, is called: found again by the address of its name alone, for as
+// long as it is registered.
+const OperatorName& operator_name(StringTable& strings,
+                                  const at::RecordFunction& function) noexcept;
 
 }  // namespace tally::hooks

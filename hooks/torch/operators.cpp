@@ -4,11 +4,12 @@
 
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
+#include <cxxabi.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 
-#include <exception>
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <unordered_set>
@@ -34,15 +35,24 @@ struct OpenCall {
   bool is_part = false;          // of another operator, and nothing of its own was written
   bool has_frame = false;        // kOpEnter, kNodeEnter or kScopeEnter was pushed
   bool has_part = false;         // kWork was pushed
-  int exceptions = 0;            // under way when it began
+  unsigned exceptions = 0;       // under way when it began
   EventKind exit = EventKind::kOpExit;
   Work work = {};
 };
 
+// What std::uncaught_exceptions() reads, without the calls that it takes to find it: the beginning
+// of a thread's __cxa_eh_globals, as the Itanium C++ ABI (2.2.2) lays it out.
+struct ExceptionCounts {
+  void* caught;
+  unsigned uncaught;
+};
+
 struct ThreadHooks {
   static constexpr uint32_t kDeepest = 256;
+  static constexpr uint32_t kNoDepth = ~uint32_t{0};
   OpenCall calls[kDeepest];
   uint32_t depth = 0;           // may pass kDeepest: deeper calls are not recorded
+  uint32_t whole = kNoDepth;    // of the operator whose parts say nothing, if one is open
   uint32_t open_operators = 0;  // inside the innermost node
   uint32_t open_nodes = 0;
   uint64_t after_backward = 0;  // the step of its last backward pass, if no forward operator came
@@ -51,6 +61,16 @@ struct ThreadHooks {
   int64_t last_sequence = -1;  // forward sequence number pushed last
   uint64_t session = 0;        // the session that `work` and the counts above belong to
   WorkStack work;
+  const ExceptionCounts* const exceptions =
+      reinterpret_cast<const ExceptionCounts*>(abi::__cxa_get_globals());
+
+  void begin_session(uint64_t number) noexcept {
+    session = number;
+    depth = open_operators = open_nodes = 0;
+    whole = kNoDepth;
+    last_task = last_sequence = -1;
+    work = {};
+  }
 };
 
 std::atomic<uint64_t> session_number{0};
@@ -181,6 +201,16 @@ InputFacts facts_of(const OperatorName& name, c10::ArrayRef<const c10::IValue> i
   return facts;
 }
 
+// A tensor subclass of Python may do anything inside an operator.
+bool runs_python(c10::ArrayRef<const c10::IValue> inputs) noexcept {
+  bool runs = false;
+  for_each_tensor(inputs.slice(0, std::min<size_t>(inputs.size(), 2)),
+                  [&](const at::Tensor& tensor) {
+                    runs |= tensor.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python);
+                  });
+  return runs;
+}
+
 void fill_work(Event& event, const OperatorName& name, const Work& work) noexcept {
   event.id = name.id.value;
   event.a = static_cast<uint64_t>(work.flops);
@@ -198,6 +228,9 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
   const c10::ArrayRef<const c10::IValue> inputs = function.inputs();
   const bool in_task = autograd::get_current_graph_task_id() >= 0;
   const Work work = hooks.work.enter(name.work, inputs);
+  if (name.work.is_whole() && hooks.whole == ThreadHooks::kNoDepth && !runs_python(inputs)) {
+    hooks.whole = hooks.depth - 1;
+  }
   const bool asks_inputs = may_make_node || (outermost && (!in_task || records));
   const InputFacts facts = asks_inputs ? facts_of(name, inputs) : InputFacts{};
   {
@@ -233,7 +266,7 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
       call.work = work;
       fill_work(batch.add(EventKind::kWork), name, work);
     }
-    if (call.has_frame || call.has_part) call.exceptions = std::uncaught_exceptions();
+    if (call.has_frame || call.has_part) call.exceptions = hooks.exceptions->uncaught;
     // The operator that is started last with a number makes the node of that number.
     if (may_make_node && facts.needs_grad &&
         (outermost || sequence != hooks.last_sequence || work.indices != 0)) {
@@ -261,63 +294,65 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
   }
 }
 
-std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
-  Context* context = recording();
-  ThreadHooks* of_thread = context ? OfThread<ThreadHooks>::get() : nullptr;
-  if (!of_thread) return nullptr;
-  ThreadHooks& hooks = *of_thread;
-  const uint64_t session = session_number.load(std::memory_order_relaxed);
-  if (hooks.session != session) {
-    hooks.session = session;
-    hooks.depth = hooks.open_operators = hooks.open_nodes = 0;
-    hooks.last_task = hooks.last_sequence = -1;
-    hooks.work = {};
-  }
-  if (hooks.depth++ >= ThreadHooks::kDeepest) return nullptr;
+// A call that is no part of another operator, or may count for itself.
+[[gnu::noinline]] void start_call(Context& context, const at::RecordFunction& function,
+                                  ThreadHooks& hooks, bool may_be_part) {
   const HookTimer timer;
   OpenCall& call = hooks.calls[hooks.depth - 1];
   const at::RecordScope scope = function.scope();
-  const bool is_operator = scope == at::RecordScope::FUNCTION;
-  const OperatorName& name = operator_name(context->strings, function.name(),
-                                           is_operator ? function.overload_name() : nullptr);
-  // Two of three calls end here: parts of another operator that neither count nor make a node.
-  call.is_part = is_operator && hooks.open_operators != 0 && function.seqNr() < 0 &&
-                 hooks.work.hides(name.work) && name.kind != OperatorName::Kind::kIgnored;
-  if (call.is_part) return nullptr;
+  const OperatorName& name = scope == at::RecordScope::FUNCTION
+                                 ? operator_name(context.strings, function)
+                                 : operator_name(context.strings, function.name());
+  if (may_be_part && hooks.work.hides(name.work) && name.kind != OperatorName::Kind::kIgnored) {
+    call.is_part = true;
+    return;
+  }
   call = {.name = &name};
   switch (scope) {
     case at::RecordScope::BACKWARD_FUNCTION:
-      enter_node(*context, function, hooks, call);
+      enter_node(context, function, hooks, call);
       break;
     case at::RecordScope::USER_SCOPE: {
       call.has_frame = true;
       call.exit = EventKind::kScopeExit;
       Event event;
       event.kind = EventKind::kScopeEnter;
-      event.id = call.name->id.value;
-      event.flags = call.name->kind == OperatorName::Kind::kUpdate ? event_flags::kUpdate : 0;
-      context->log.push(event);
+      event.id = name.id.value;
+      event.flags = name.kind == OperatorName::Kind::kUpdate ? event_flags::kUpdate : 0;
+      context.log.push(event);
       break;
     }
     default:
-      if (call.name->kind != OperatorName::Kind::kIgnored) {
-        enter_operator(*context, function, hooks, call);
+      if (name.kind != OperatorName::Kind::kIgnored) {
+        enter_operator(context, function, hooks, call);
       }
   }
+}
+
+std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
+  Context* context = recording();
+  ThreadHooks* of_thread = context ? OfThread<ThreadHooks>::get() : nullptr;
+  if (!of_thread) return nullptr;
+  ThreadHooks& hooks = *of_thread;
+  const uint64_t session = session_number.load(std::memory_order_relaxed);
+  if (hooks.session != session) [[unlikely]]
+    hooks.begin_session(session);
+  if (hooks.depth++ >= ThreadHooks::kDeepest) return nullptr;
+  // Two of three calls are parts of another operator that neither count nor make a node.
+  const bool may_be_part = hooks.open_operators != 0 && function.seqNr() < 0 &&
+                           function.scope() == at::RecordScope::FUNCTION;
+  if (may_be_part && (hooks.whole != ThreadHooks::kNoDepth || hooks.work.hides_all())) {
+    hooks.calls[hooks.depth - 1].is_part = true;
+    return nullptr;
+  }
+  start_call(*context, function, hooks, may_be_part);
   return nullptr;
 }
 
-void on_end(const at::RecordFunction& function, at::ObserverContext*) {
-  ThreadHooks* of_thread = OfThread<ThreadHooks>::get();
-  if (!of_thread) return;
-  ThreadHooks& hooks = *of_thread;
-  // Its start was not recorded: it was open when the session began.
-  if (hooks.depth == 0 || hooks.session != session_number.load(std::memory_order_relaxed)) return;
-  if (--hooks.depth >= ThreadHooks::kDeepest) return;
-  const OpenCall& call = hooks.calls[hooks.depth];
-  if (call.is_part) return;
-  Context* context = recording();
+[[gnu::noinline]] void end_call(const at::RecordFunction& function, ThreadHooks& hooks,
+                                const OpenCall& call) {
   const HookTimer timer;
+  Context* context = recording();
   if (function.scope() == at::RecordScope::BACKWARD_FUNCTION) {
     hooks.open_operators = call.outer_operators;
     --hooks.open_nodes;
@@ -327,6 +362,7 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
     }
   } else if (function.scope() != at::RecordScope::USER_SCOPE &&
              call.name->kind != OperatorName::Kind::kIgnored) {
+    if (hooks.whole == hooks.depth) hooks.whole = ThreadHooks::kNoDepth;
     --hooks.open_operators;
     hooks.work.exit(call.name->work);
     if (context && call.saves && function.num_outputs() > 0) {
@@ -340,7 +376,7 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
   }
   if (!context || !(call.has_frame || call.has_part)) return;
   const bool failed =
-      call.exit == EventKind::kOpExit && std::uncaught_exceptions() > call.exceptions;
+      call.exit == EventKind::kOpExit && hooks.exceptions->uncaught > call.exceptions;
   if (call.has_part && failed) {
     Event event;
     event.kind = EventKind::kWork;
@@ -355,6 +391,18 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
     event.flags = failed ? event_flags::kException : 0;
     context->log.push(event);
   }
+}
+
+void on_end(const at::RecordFunction& function, at::ObserverContext*) {
+  ThreadHooks* of_thread = OfThread<ThreadHooks>::get();
+  if (!of_thread) return;
+  ThreadHooks& hooks = *of_thread;
+  // Its start was not recorded: it was open when the session began.
+  if (hooks.depth == 0 || hooks.session != session_number.load(std::memory_order_relaxed)) return;
+  if (--hooks.depth >= ThreadHooks::kDeepest) return;
+  const OpenCall& call = hooks.calls[hooks.depth];
+  if (call.is_part) return;
+  end_call(function, hooks, call);
 }
 
 class OperatorSource final : public Source {

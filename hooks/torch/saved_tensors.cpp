@@ -17,6 +17,7 @@
 #include "hooks/torch/operator_names.h"
 #include "hooks/torch/python_api.h"
 #include "hooks/torch/runtime.h"
+#include "profiler/core/flat_map.h"
 
 namespace tally::hooks {
 
@@ -91,7 +92,7 @@ class Walk {
   static constexpr uint64_t kMostFailures = 8;
 
   void visit(const NodePtr& node) {
-    if (node && seen_.insert(node.get()).second) open_.push_back(node);
+    if (node && seen_.insert(reinterpret_cast<uint64_t>(node.get())).second) open_.push_back(node);
   }
 
   void read(const NodePtr& node) {
@@ -205,7 +206,7 @@ class Walk {
   const bool python_;
   uint64_t nodes_ = 0;
   uint64_t failed_ = 0;
-  std::unordered_set<const autograd::Node*> seen_;
+  FlatMap<bool> seen_;  // nodes, by their addresses
   std::unordered_map<const char*, uint32_t> names_;  // of classes, by their mangled names
   std::unordered_set<const char*> unhashable_;       // classes of C++ functions, by the same
   std::vector<NodePtr> open_;

@@ -69,6 +69,10 @@ struct WorkRule {
 
   // True: count_work() may give something other than zeros.
   constexpr bool counts() const noexcept { return (flags & ~kLeaf) != 0; }
+  // True: of the operators inside such a kernel none counts.
+  constexpr bool is_whole() const noexcept {
+    return (flags & kLeaf) && (kind == WorkKind::kPointwise || kind == WorkKind::kList);
+  }
 };
 
 // The rule of an operator by RecordFunction's name ("aten::addmm"; overloads share it). Names that
@@ -111,6 +115,9 @@ struct WorkStack {
                           (leaves == 0 && (rule.flags & WorkRule::kRegistry)));
     return !is_counted && (leaves != 0 || !(rule.flags & WorkRule::kLeaf));
   }
+
+  // True: hides(rule) of every rule.
+  bool hides_all() const noexcept { return products != 0 && leaves != 0; }
 
   // At an operator's start. Call exit() with the same rule at its end, also after an exception.
   Work enter(const WorkRule& rule, c10::ArrayRef<const c10::IValue> inputs) noexcept {

@@ -13,13 +13,6 @@ namespace {
 
 std::atomic<uint64_t> next_identity{1};
 
-constexpr uint64_t bit(EventKind kind) { return uint64_t{1} << static_cast<int>(kind); }
-constexpr uint64_t kReadClock =
-    bit(EventKind::kOpEnter) | bit(EventKind::kOpExit) | bit(EventKind::kNodeEnter) |
-    bit(EventKind::kNodeExit) | bit(EventKind::kScopeEnter) | bit(EventKind::kScopeExit) |
-    bit(EventKind::kEdgeBegin) | bit(EventKind::kEdgeEnd) | bit(EventKind::kBackwardEnd) |
-    bit(EventKind::kStepBegin) | bit(EventKind::kMicroStep) | bit(EventKind::kStepEnd);
-
 }  // namespace
 
 struct LaneHolder {
@@ -45,25 +38,6 @@ EventLog::~EventLog() {
     }
   }
   for (Chunk* chunk : spare_) munmap(chunk, sizeof(Chunk));
-}
-
-EventLog::Ticket EventLog::take_tickets(uint64_t count, int64_t delta) noexcept {
-  using Word = unsigned __int128;
-  auto* word = reinterpret_cast<Word*>(&ticket_);
-  // Two plain loads may tear; the compare and swap then fails and tells the true value.
-  Word seen = (static_cast<Word>(static_cast<uint64_t>(
-                   __atomic_load_n(&ticket_.allocator_bytes, __ATOMIC_RELAXED)))
-               << 64) |
-              __atomic_load_n(&ticket_.sequence, __ATOMIC_RELAXED);
-  for (;;) {
-    const uint64_t sequence = static_cast<uint64_t>(seen);
-    const int64_t bytes = static_cast<int64_t>(static_cast<uint64_t>(seen >> 64)) + delta;
-    const Word wanted =
-        (static_cast<Word>(static_cast<uint64_t>(bytes)) << 64) | (sequence + count);
-    const Word before = __sync_val_compare_and_swap(word, seen, wanted);
-    if (before == seen) return {sequence, bytes};
-    seen = before;
-  }
 }
 
 uint64_t EventLog::numbered() const noexcept {
@@ -129,20 +103,28 @@ std::shared_ptr<EventLog::Lane> EventLog::find_lane() noexcept try {
     for (auto& lane : lanes_) {
       bool free = false;
       if (lane->in_use.compare_exchange_strong(free, true, std::memory_order_acquire)) {
-        lane->last_ticks = 0;  // that of a thread which is gone
+        lane->last_ticks = TickClock::ticks();  // it was that of a thread which is gone
         return lane;
       }
     }
   }
   auto lane = std::make_shared<Lane>();
-  lane->head = lane->tail = new_chunk();
+  lane->head = new_chunk();
   if (!lane->head) return nullptr;
+  begin_chunk(*lane, lane->head);
+  lane->last_ticks = TickClock::ticks();
   const std::lock_guard lock(mutex_);
   lane->thread = static_cast<uint16_t>(lanes_.size());
   lanes_.push_back(lane);
   return lane;
 } catch (const std::bad_alloc&) {
   return nullptr;
+}
+
+void EventLog::begin_chunk(Lane& lane, Chunk* chunk) noexcept {
+  lane.tail = chunk;
+  lane.next = chunk->events + lane.open;
+  lane.end = chunk->events + kChunkEvents;
 }
 
 EventLog::Lane& EventLog::enter_slowly() noexcept {
@@ -166,60 +148,17 @@ EventLog::Lane* EventLog::make_own_lane() noexcept {
   return lane_holder.lane.get();
 }
 
-bool EventLog::start_chunk(Lane& lane) noexcept {
+Event& EventLog::add_to_new_chunk(Lane& lane, EventKind kind) noexcept {
   if (lane.open == kChunkEvents) publish(lane, 0);
   Chunk* fresh = new_chunk();
-  if (!fresh) return false;
-  std::memcpy(fresh->events, lane.tail->events + lane.at, lane.open * sizeof(Event));
-  lane.tail->next.store(fresh, std::memory_order_release);
-  lane.tail = fresh;
-  lane.at = 0;
-  return true;
-}
-
-Event& EventLog::add(Lane& lane, EventKind kind) noexcept {
-  if (lane.at + lane.open == kChunkEvents && !start_chunk(lane)) [[unlikely]] {
+  if (!fresh) {
     lost_.fetch_add(1, std::memory_order_relaxed);
     return lane.lost;
   }
-  if (lane.last_ticks == 0 || (kReadClock & bit(kind))) lane.last_ticks = TickClock::ticks();
-  Event& event = lane.tail->events[lane.at + lane.open++];
-  // The lines were last in the consumer's cache, and a locked instruction would wait for them.
-  __builtin_prefetch(&event + kPrefetchedEvents, 1);
-  event = Event{};
-  event.kind = kind;
-  event.thread = lane.thread;
-  event.time_ns = lane.last_ticks;
-  return event;
-}
-
-void EventLog::publish(Lane& lane, int64_t allocator_delta) noexcept {
-  if (lane.open == 0) {  // nothing, or an event that was lost
-    if (allocator_delta != 0) take_tickets(0, allocator_delta);
-    return;
-  }
-  const Ticket ticket = take_tickets(lane.open, allocator_delta);
-  Event* events = lane.tail->events + lane.at;
-  for (uint32_t i = 0; i < lane.open; ++i) {
-    events[i].sequence = ticket.sequence + i;
-    events[i].allocator_bytes = ticket.allocator_bytes - allocator_delta;
-  }
-  events[lane.open - 1].allocator_bytes = ticket.allocator_bytes;  // the delta is the last one's
-  lane.at += lane.open;
-  lane.open = 0;
-  lane.tail->written.store(lane.at, std::memory_order_release);
-}
-
-void EventLog::push(const Event& event, int64_t allocator_delta) noexcept {
-  Lane& lane = enter();
-  Event& written = add(lane, event.kind);
-  written.a = event.a;
-  written.b = event.b;
-  written.c = event.c;
-  written.id = event.id;
-  written.flags = event.flags;
-  publish(lane, allocator_delta);
-  leave(lane);
+  std::memcpy(fresh->events, lane.next - lane.open, lane.open * sizeof(Event));
+  lane.tail->next.store(fresh, std::memory_order_release);
+  begin_chunk(lane, fresh);
+  return add(lane, kind);
 }
 
 void EventLog::restart() noexcept {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Carries events from the program's threads to the one bookkeeper, in one order, without losing
-// any. Producers: any thread; no lock, and no allocation but a chunk of about 200 KB from the system
-// now and then. Where the system has none left, producers go on with a reserve that the bookkeeper
-// gives back; if it is too slow, events are lost, and lost() counts them. Consumer: one thread at a
-// time.
+// any. Producers: any thread; no lock, and no allocation but a chunk of about 200 KB from the
+// system now and then. Where the system has none left, producers go on with a reserve that the
+// bookkeeper gives back; if it is too slow, events are lost, and lost() counts them. Consumer: one
+// thread at a time.
 //
 // Each event takes a ticket: one atomic step on {sequence, allocator bytes}, so the allocator's
 // count that an event carries belongs exactly to its place in the order, whatever other threads do.
@@ -32,7 +32,7 @@ class EventLog {
   // Appends `event`, giving it a sequence number, its thread and a time. The clock is read where an
   // operator, node, scope, pass or step begins or ends; what comes between has the time before it.
   // `allocator_delta` is added to the allocator's count in the same atomic step.
-  void push(const Event& event, int64_t allocator_delta = 0) noexcept;
+  [[gnu::always_inline]] void push(const Event& event, int64_t allocator_delta = 0) noexcept;
 
   // Several events of this thread in a row, written where they stay and numbered together by one
   // atomic step when the batch ends, so that they stand together (unless they are more than a chunk
@@ -63,6 +63,25 @@ class EventLog {
   size_t highest_bytes() const noexcept { return highest_bytes_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr bool reads_clock(EventKind kind) noexcept {
+    switch (kind) {
+      case EventKind::kOpEnter:
+      case EventKind::kOpExit:
+      case EventKind::kNodeEnter:
+      case EventKind::kNodeExit:
+      case EventKind::kScopeEnter:
+      case EventKind::kScopeExit:
+      case EventKind::kEdgeBegin:
+      case EventKind::kEdgeEnd:
+      case EventKind::kBackwardEnd:
+      case EventKind::kStepBegin:
+      case EventKind::kMicroStep:
+      case EventKind::kStepEnd:
+        return true;
+      default:
+        return false;
+    }
+  }
   static constexpr size_t kPrefetchedEvents = 5;
   static constexpr size_t kChunkEvents = 3657;  // of 56 bytes: a chunk of 50 pages
   static constexpr size_t kReserve = 4;         // chunks kept for a host without memory
@@ -75,10 +94,11 @@ class EventLog {
   // One a thread, which holds its lane until it ends; then the next new thread takes it over. The
   // producer's fields and the consumer's are a cache line apart.
   struct Lane {
-    Chunk* tail = nullptr;
-    uint32_t at = 0;         // events of the tail that are published
-    uint32_t open = 0;       // events after these, not yet numbered
+    Event* next = nullptr;   // where the next event goes, in the tail
+    Event* end = nullptr;    // of the tail's events
+    uint32_t open = 0;       // events just before `next` that are not yet numbered
     int64_t last_ticks = 0;  // of the last event that read the clock
+    Chunk* tail = nullptr;
     uint16_t thread = 0;
     std::atomic<bool> in_use{true};
     Event lost;  // written to instead, where there is no chunk
@@ -98,8 +118,9 @@ class EventLog {
     Lane* lane;
     bool shares;  // the shared lane: the thread is past its own end, or had no memory for a lane
   };
-  __attribute__((tls_model("initial-exec"))) static inline thread_local constinit CachedLane
-      cached_lane_{0, nullptr, false};
+  __attribute__((
+      tls_model("initial-exec"))) static inline thread_local constinit CachedLane cached_lane_{
+      0, nullptr, false};
 
   // The calling thread's lane, or the one that some share; to be left again.
   Lane& enter() noexcept {
@@ -117,8 +138,11 @@ class EventLog {
   Lane* make_own_lane() noexcept;
   Event& add(Lane& lane, EventKind kind) noexcept;
   void publish(Lane& lane, int64_t allocator_delta) noexcept;
-  bool start_chunk(Lane& lane) noexcept;  // takes the open events along; false: no memory
-  Chunk* new_chunk() noexcept;            // nullptr: no memory
+  // For an event that finds no room in the lane's chunk: a new one, which takes the open events
+  // along. Without memory the event is lost, and written to where nobody reads.
+  Event& add_to_new_chunk(Lane& lane, EventKind kind) noexcept;
+  static void begin_chunk(Lane& lane, Chunk* chunk) noexcept;
+  Chunk* new_chunk() noexcept;  // nullptr: no memory
   Chunk* take_spare(size_t kept) noexcept;
   Chunk* map_chunk() noexcept;
   void recycle(Chunk* chunk) noexcept;
@@ -139,7 +163,7 @@ class EventLog {
   std::atomic<size_t> highest_bytes_{0};
   std::atomic<uint64_t> lost_{0};
   std::atomic<bool> starved_{false};  // a producer waited for a chunk in vain
-  const uint64_t identity_;  // tells a thread that its cached lane belongs to an older log
+  const uint64_t identity_;           // tells a thread that its cached lane belongs to an older log
 
   std::mutex mutex_;  // guards the lists below; taken once a thread and once a chunk
   std::vector<std::shared_ptr<Lane>> lanes_;
@@ -167,6 +191,65 @@ class EventLog::Batch {
   EventLog& log_;
   Lane& lane_;
 };
+
+// What a hook runs on every event is compiled into it: the kind is known there.
+inline EventLog::Ticket EventLog::take_tickets(uint64_t count, int64_t delta) noexcept {
+  using Word = unsigned __int128;
+  auto* word = reinterpret_cast<Word*>(&ticket_);
+  // Two plain loads may tear; the compare and swap then fails and tells the true value.
+  Word seen = (static_cast<Word>(static_cast<uint64_t>(
+                   __atomic_load_n(&ticket_.allocator_bytes, __ATOMIC_RELAXED)))
+               << 64) |
+              __atomic_load_n(&ticket_.sequence, __ATOMIC_RELAXED);
+  for (;;) {
+    const uint64_t sequence = static_cast<uint64_t>(seen);
+    const int64_t bytes = static_cast<int64_t>(static_cast<uint64_t>(seen >> 64)) + delta;
+    const Word wanted =
+        (static_cast<Word>(static_cast<uint64_t>(bytes)) << 64) | (sequence + count);
+    const Word before = __sync_val_compare_and_swap(word, seen, wanted);
+    if (before == seen) return {sequence, bytes};
+    seen = before;
+  }
+}
+
+inline Event& EventLog::add(Lane& lane, EventKind kind) noexcept {
+  if (lane.next == lane.end) [[unlikely]]
+    return add_to_new_chunk(lane, kind);
+  if (reads_clock(kind)) lane.last_ticks = TickClock::ticks();
+  Event& event = *lane.next++;
+  ++lane.open;
+  // The lines were last in the consumer's cache, and a locked instruction would wait for them.
+  __builtin_prefetch(&event + kPrefetchedEvents, 1);
+  event = Event{.time_ns = lane.last_ticks, .thread = lane.thread, .kind = kind};
+  return event;
+}
+
+inline void EventLog::publish(Lane& lane, int64_t allocator_delta) noexcept {
+  const Ticket ticket = take_tickets(lane.open, allocator_delta);
+  uint64_t sequence = ticket.sequence;
+  for (Event* event = lane.next - lane.open; event != lane.next; ++event) {
+    event->sequence = sequence++;
+    event->allocator_bytes = ticket.allocator_bytes - allocator_delta;
+  }
+  if (lane.open == 0) [[unlikely]]
+    return;                                                // nothing, or an event that was lost
+  lane.next[-1].allocator_bytes = ticket.allocator_bytes;  // the delta is the last one's
+  lane.open = 0;
+  lane.tail->written.store(static_cast<uint32_t>(lane.next - lane.tail->events),
+                           std::memory_order_release);
+}
+
+inline void EventLog::push(const Event& event, int64_t allocator_delta) noexcept {
+  Lane& lane = enter();
+  Event& written = add(lane, event.kind);
+  written.a = event.a;
+  written.b = event.b;
+  written.c = event.c;
+  written.id = event.id;
+  written.flags = event.flags;
+  publish(lane, allocator_delta);
+  leave(lane);
+}
 
 template <typename Handle>
 size_t EventLog::drain(Handle&& handle) {

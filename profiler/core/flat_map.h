@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -40,13 +41,16 @@ class FlatMap {
       }
     }
   }
-  bool erase(uint64_t key) noexcept {
-    if (slots_.empty()) return false;
+  bool erase(uint64_t key) noexcept { return take(key).has_value(); }
+  // Erases `key` and tells its value, if there was one.
+  std::optional<Value> take(uint64_t key) noexcept {
+    if (slots_.empty()) return {};
     size_t hole = home(key);
     while (slots_[hole].key != key) {
-      if (slots_[hole].key == kNoKey) return false;
+      if (slots_[hole].key == kNoKey) return {};
       hole = (hole + 1) & mask();
     }
+    const Value taken = slots_[hole].value;
     for (size_t at = (hole + 1) & mask(); slots_[at].key != kNoKey; at = (at + 1) & mask()) {
       // Move back what would no longer be reachable across the hole.
       const size_t wants = home(slots_[at].key);
@@ -57,7 +61,7 @@ class FlatMap {
     }
     slots_[hole].key = kNoKey;
     --size_;
-    return true;
+    return taken;
   }
   void clear() noexcept {
     if (size_ == 0) return;

@@ -5,17 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <x86intrin.h>
 #endif
 
 namespace tally {
 namespace {
-
-int64_t steady_ns() noexcept {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
-}
 
 bool has_invariant_counter() noexcept {
 #if defined(__x86_64__)
@@ -27,18 +20,14 @@ bool has_invariant_counter() noexcept {
 #endif
 }
 
-const bool invariant_counter = has_invariant_counter();
-
 }  // namespace
 
-bool TickClock::counts_cycles() noexcept { return invariant_counter; }
+const bool TickClock::counts_cycles_ = has_invariant_counter();
 
-int64_t TickClock::ticks() noexcept {
-#if defined(__x86_64__)
-  if (invariant_counter) [[likely]]
-    return static_cast<int64_t>(__rdtsc());
-#endif
-  return steady_ns();
+int64_t TickClock::steady_ns() noexcept {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
 }
 
 // The closest of a few tries: another thread may run between the two readings.
@@ -58,7 +47,7 @@ TickClock::Pair TickClock::now() noexcept {
 }
 
 TickClock::TickClock() noexcept : first_(now()), base_(first_) {
-  if (!counts_cycles()) return;
+  if (!counts_cycles_) return;
   // A first guess, until synchronize() is called: the rate over some microseconds.
   Pair later = now();
   while (later.ns - first_.ns < 20'000) later = now();
@@ -67,7 +56,7 @@ TickClock::TickClock() noexcept : first_(now()), base_(first_) {
 }
 
 void TickClock::synchronize() noexcept {
-  if (!counts_cycles()) return;
+  if (!counts_cycles_) return;
   const Pair pair = now();
   // Over less than this the rate would be less exact than the one known.
   if (pair.ns - first_.ns > 1'000'000) {
@@ -78,7 +67,7 @@ void TickClock::synchronize() noexcept {
 }
 
 int64_t TickClock::nanoseconds(int64_t ticks) const noexcept {
-  if (!counts_cycles()) return ticks;
+  if (!counts_cycles_) return ticks;
   return base_.ns + static_cast<int64_t>(static_cast<double>(ticks - base_.ticks) * ns_per_tick_);
 }
 

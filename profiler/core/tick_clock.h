@@ -6,6 +6,10 @@
 
 #include <cstdint>
 
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
 namespace tally {
 
 class TickClock {
@@ -13,9 +17,15 @@ class TickClock {
   TickClock() noexcept;
 
   // Any thread.
-  static int64_t ticks() noexcept;
+  static int64_t ticks() noexcept {
+#if defined(__x86_64__)
+    if (counts_cycles_) [[likely]]
+      return static_cast<int64_t>(__rdtsc());
+#endif
+    return steady_ns();
+  }
   // Whether ticks are those of the counter; else they are nanoseconds already.
-  static bool counts_cycles() noexcept;
+  static bool counts_cycles() noexcept { return counts_cycles_; }
 
   // One thread. Takes a new pair of times, so that neither the rate's error nor a drift adds up.
   void synchronize() noexcept;
@@ -28,6 +38,8 @@ class TickClock {
     int64_t ns = 0;
   };
   static Pair now() noexcept;
+  static int64_t steady_ns() noexcept;
+  static const bool counts_cycles_;
   Pair first_;  // the rate is that since this pair
   Pair base_;   // the newest: times are counted from here
   double ns_per_tick_ = 1;

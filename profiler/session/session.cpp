@@ -3,7 +3,6 @@
 
 #include <pthread.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,6 +13,7 @@
 
 #include "profiler/core/count_guard.h"
 #include "profiler/core/error.h"
+#include "profiler/core/host_memory.h"
 #include "profiler/core/rank.h"
 
 namespace tally {
@@ -102,8 +102,7 @@ Session::Session(SessionOptions options, std::vector<std::unique_ptr<Source>> so
     if (uname(&os) == 0)
       info.versions.emplace_back("os", fmt::format("{} {}", os.sysname, os.release));
     info.options = options_.shown_options;
-    const int64_t memory = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-    info.devices.push_back({"cpu", cpu_name(), memory});
+    info.devices.push_back({"cpu", cpu_name(), host_bytes()});
   });
   std::vector<Source*> started;
   try {

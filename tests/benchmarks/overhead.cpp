@@ -3,6 +3,10 @@
 // of each pair. Memory: the most that a process with it and one without ever had resident; within
 // one process the heap's own growth would be in the difference.
 // overhead_benchmark [gpt2|tiny] [pairs]; exit code 1 when a bar of docs/benchmarks.md is missed.
+// overhead_benchmark gpt2|tiny plain|callback|watched STEPS only trains, for a tool that looks from
+// outside: as it is, under a RecordFunction callback that asks for inputs and does nothing,
+// watched.
+#include <ATen/record_function.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -168,18 +172,30 @@ bool measure(Workload workload, int pairs) {
   return good;
 }
 
+void watch_nothing() {
+  using at::RecordScope;
+  at::addGlobalCallback(
+      at::RecordFunctionCallback(
+          [](const at::RecordFunction&) -> std::unique_ptr<at::ObserverContext> { return nullptr; },
+          [](const at::RecordFunction&, at::ObserverContext*) {})
+          .needsInputs(true)
+          .scopes(
+              {RecordScope::FUNCTION, RecordScope::BACKWARD_FUNCTION, RecordScope::USER_SCOPE}));
+}
+
 // A process of its own for measure_resident().
-int train(Workload workload, bool watched) {
+int train(Workload workload, const std::string& how, int steps) {
   std::optional<tally::Profiler> profiler;
   const auto path =
       std::filesystem::temp_directory_path() / ("resident-" + std::to_string(getpid()));
-  if (watched) {
+  if (how == "callback") watch_nothing();
+  if (how == "watched") {
     tally::Options options;
     options.recording = path.string();
     profiler.emplace(options);
     workload.watch(*profiler);
   }
-  for (int i = 0; i < 3 * workload.steps_a_round + 3; ++i) {
+  for (int i = 0; i < steps; ++i) {
     std::optional<tally::Step> step;
     if (profiler) step.emplace(profiler->step());
     workload.step();
@@ -230,8 +246,9 @@ bool measure_resident(const std::string& name) {
 int main(int argc, char** argv) {
   const std::string which = argc > 1 ? argv[1] : "";
   const std::string how = argc > 2 ? argv[2] : "";
-  if (how == "plain" || how == "watched") {
-    return train(which == "tiny" ? tiny() : gpt2(), how == "watched");
+  if (how == "plain" || how == "callback" || how == "watched") {
+    const Workload workload = which == "tiny" ? tiny() : gpt2();
+    return train(workload, how, argc > 3 ? std::atoi(argv[3]) : 3 * workload.steps_a_round + 3);
   }
   const int pairs = argc > 2 ? std::max(1, std::atoi(argv[2])) : 9;
   bool good = true;

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <random>
 #include <unordered_map>
 
@@ -80,9 +81,16 @@ TEST_P(AgainstUnorderedMap, DoesTheSameUnderRandomInsertionsAndErasures) {
         ASSERT_EQ(*at, same->second);  // the first value stays
         break;
       }
-      case 2:
-        ASSERT_EQ(map.erase(key), truth.erase(key) == 1);
+      case 2: {
+        const auto known = truth.find(key);
+        const std::optional<int64_t> taken = map.take(key);
+        ASSERT_EQ(taken.has_value(), known != truth.end());
+        if (taken) {
+          ASSERT_EQ(*taken, known->second);
+          truth.erase(known);
+        }
         break;
+      }
       default: {
         const auto found = truth.find(key);
         const int64_t* at = map.find(key);

@@ -207,3 +207,33 @@ def test_zero_grad(tmp_path, to_none):
     size = sum(p.nbytes for p in model.parameters())
     expected = 0 if to_none else size
     assert [m["roles"]["gradient"] for m in marks(data, "forward_edge")] == [0, expected, expected]
+
+
+class Rotated(torch.Tensor):
+    """A tensor subclass that multiplies element by element as it likes: by a matrix product."""
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> Rotated:
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner: torch.Tensor) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), keywords=None):
+        inner = [a.inner if isinstance(a, Rotated) else a for a in arguments]
+        if function is torch.ops.aten.mul.Tensor:
+            return cls(inner[0] @ inner[1])
+        return function(*inner, **(keywords or {}))
+
+
+def test_products_inside_an_operator_of_a_subclass_count(tmp_path):
+    left, right = Rotated(torch.randn(8, 16)), torch.randn(16, 16)
+
+    def train(p) -> None:
+        for _ in range(2):
+            with torch.no_grad():
+                left * right
+            p.step()
+
+    assert [step["flops"]["forward"] for step in record(tmp_path, train)["steps"]] == [2 * 8 * 16 * 16] * 2

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import functools
+import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -202,6 +205,11 @@ def test_a_failure_behind_the_last_update_hides_no_step(tmp_path, monkeypatch, a
     assert failed["peak"]["bytes"] > 2 * highest
     oom = next(mark for mark in failed["marks"] if mark["name"] == "oom")
     assert oom["difference"] == 0 and oom["bytes"] > 2 * highest
+    asked = subprocess.run(
+        [sys.executable, "-m", "torchtally", "report", str(tmp_path / "run.tally"), "--at", "oom", "--format", "json"],
+        capture_output=True, text=True, check=True,
+    )
+    assert json.loads(asked.stdout)["shown"] == 3
     text = p.summary()
     if another_step:  # the failure is a part of it
         assert data["shown"] == 3 and "4 steps, " in text

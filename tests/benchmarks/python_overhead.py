@@ -89,7 +89,7 @@ def tiny() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
     return model, optimizer, step
 
 
-# Before each measurement: the profiler's detail and theory are for its first steps, and the heap settles.
+# Before each measurement under a tool: the profiler's detail and theory are for its first steps.
 UNMEASURED = 3
 PLAIN, LINES = "torchtally", "torchtally, source lines"
 # Model, steps a round, bars.
@@ -134,8 +134,9 @@ def seconds(step: Step, steps: int, between: Step = lambda: None) -> tuple[float
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def measure(name: str, rounds: int, others: bool) -> bool:
-    make, steps, bars = WORKLOADS[name]
+def measure(name: str, rounds: int, steps: int | None, settle: int, others: bool) -> bool:
+    make, steps_a_round, bars = WORKLOADS[name]
+    steps = steps or steps_a_round
     model, optimizer, step = make()
     for _ in range(3):
         step()
@@ -150,7 +151,7 @@ def measure(name: str, rounds: int, others: bool) -> bool:
             for tool in order:
                 make_context = around[tool]
                 if make_context is None:
-                    for _ in range(UNMEASURED):
+                    for _ in range(settle):
                         step()
                     took[tool] = seconds(step, steps)
                     continue
@@ -184,12 +185,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", choices=sorted(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--steps", type=int, help="of a measurement; the fewer, the less changes in between")
+    parser.add_argument("--settle", type=int, default=3, help="steps before each measurement without a tool")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--others", action="store_true", help="also torch.profiler and MemTracker")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    return 0 if measure(arguments.workload, arguments.rounds, arguments.others) else 1
+    good = measure(
+        arguments.workload, arguments.rounds, arguments.steps, arguments.settle, arguments.others
+    )
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -18,30 +18,28 @@ inline bool tanh_form(Inputs inputs, size_t index) {
 
 // Elements of the broadcast of the first three inputs that are tensors.
 inline double broadcast(Inputs inputs, bool& floating) {
-  std::array<c10::IntArrayRef, 3> shapes;
+  std::array<Shape, 3> shapes;
   size_t count = 0;
+  int64_t rank = 0;
   bool alike = true;
   for (size_t i = 0; i < inputs.size() && i < 3; ++i) {
     if (!inputs[i].isTensor()) continue;
     const Shape shape = shape_of(inputs[i]);
     if (!shape.known || !shape.dense) continue;
     floating |= shape.floating;
-    alike &= count == 0 || shape.sizes == shapes[0];
-    shapes[count++] = shape.sizes;
+    alike &= count == 0 || shape.sizes == shapes[0].sizes;
+    rank = std::max(rank, shape.rank());
+    shapes[count++] = shape;
   }
+  if (count == 0) return 0;
+  if (alike) return shapes[0].product();  // the common case
   double elements = 1;
-  if (alike) {  // the common case
-    for (const int64_t size : shapes[0]) elements *= static_cast<double>(size);
-    return count == 0 ? 0 : elements;
-  }
-  size_t rank = 0;
-  for (size_t s = 0; s < count; ++s) rank = std::max(rank, shapes[s].size());
-  for (size_t i = 1; i <= rank; ++i) {
+  for (int64_t i = 1; i <= rank; ++i) {
     double size = 1;
     for (size_t s = 0; s < count; ++s) {
-      if (i > shapes[s].size()) continue;
-      const int64_t here = shapes[s][shapes[s].size() - i];
-      if (here != 1) size = static_cast<double>(here);
+      if (i > shapes[s].rank()) continue;
+      const double here = shapes[s].at(shapes[s].rank() - i);
+      if (here != 1) size = here;
     }
     elements *= size;
   }

@@ -145,16 +145,14 @@ void CachingAllocator::request_free(uint64_t address) {
 }
 
 void CachingAllocator::complete_free(uint64_t address) {
-  const Live* found = live_.find(address);
-  if (!found) {
+  const auto block = live_.take(address);
+  if (!block) {
     is_exact_ = false;
     return;
   }
-  const Live block = *found;
-  live_.erase(address);
-  if (!block.is_pending) allocated_ -= block.bytes;
-  active_ -= block.bytes;
-  add_free(address, {block.bytes, block.segment});
+  if (!block->is_pending) allocated_ -= block->bytes;
+  active_ -= block->bytes;
+  add_free(address, {block->bytes, block->segment});
 }
 
 size_t CachingAllocator::bytes() const {

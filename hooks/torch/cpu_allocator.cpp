@@ -179,12 +179,13 @@ class CpuAllocator final : public c10::Allocator {
     Shard& shard = shard_of(pointer);
     const std::lock_guard lock(shard.mutex);
     try {
-      *shard.live.insert(key).first = {bytes, session_.load(std::memory_order_relaxed)};
+      shard.live.prepare_insert(key);
     } catch (const std::bad_alloc&) {
       context.log.count_lost();  // its free will not be known either: the block is in no books
       return;
     }
     push(context, EventKind::kAlloc, key, bytes, flags);
+    *shard.live.insert(key).first = {bytes, session_.load(std::memory_order_relaxed)};
   }
 
   c10::Allocator* previous_ = nullptr;

@@ -6,6 +6,7 @@
 #include <torch/optim/optimizer.h>
 
 #include <algorithm>
+#include <array>
 #include <mutex>
 #include <string>
 #include <typeinfo>
@@ -196,14 +197,35 @@ class Objects final : public ObjectSource {
     }
   }
 
+  // Parameters lie anywhere, and long ago used: some at a time, so that memory is asked for what
+  // the next ones need while it still looks for what the first one does.
   void push_parameters() {
+    constexpr size_t kAtATime = 16;
+    const at::Tensor none;
+    std::array<at::Tensor, kAtATime> tensors;
     EventLog::Batch batch(context_->log);
-    for (const Watched& watched : parameters_) {
-      const at::Tensor tensor = lock(watched.tensor);
-      if (!tensor.defined()) continue;
-      add_tensor(*context_, batch, EventKind::kParameter, tensor, watched.index);
-      if (!watched.is_buffer && tensor.grad().defined()) {
-        add_related(*context_, batch, EventKind::kGradient, tensor.grad(), tensor);
+    for (size_t begin = 0; begin < parameters_.size(); begin += kAtATime) {
+      const size_t count = std::min(kAtATime, parameters_.size() - begin);
+      for (size_t i = 0; i < count; ++i) {
+        prefetch_tensor(parameters_[begin + i].tensor._unsafe_get_target());
+      }
+      for (size_t i = 0; i < count; ++i) {
+        tensors[i] = lock(parameters_[begin + i].tensor);
+        prefetch_contents(tensors[i]);
+      }
+      const auto gradient = [&](size_t i) -> const at::Tensor& {
+        const bool may_have = tensors[i].defined() && !parameters_[begin + i].is_buffer;
+        return may_have ? tensors[i].grad() : none;
+      };
+      for (size_t i = 0; i < count; ++i) prefetch_tensor(gradient(i).unsafeGetTensorImpl());
+      for (size_t i = 0; i < count; ++i) prefetch_contents(gradient(i));
+      for (size_t i = 0; i < count; ++i) {
+        if (!tensors[i].defined()) continue;
+        add_tensor(*context_, batch, EventKind::kParameter, tensors[i],
+                   parameters_[begin + i].index);
+        if (gradient(i).defined()) {
+          add_related(*context_, batch, EventKind::kGradient, gradient(i), tensors[i]);
+        }
       }
     }
   }

@@ -2,8 +2,10 @@
 // Long because what a callback learns at its start it needs at its end.
 #include "hooks/torch/operators.h"
 
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <cxxabi.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
@@ -15,6 +17,7 @@
 #include <unordered_set>
 
 #include "hooks/torch/autocast.h"
+#include "hooks/torch/operator_callbacks.h"
 #include "hooks/torch/operator_names.h"
 #include "hooks/torch/runtime.h"
 #include "hooks/torch/saved_tensors.h"
@@ -47,6 +50,9 @@ struct ExceptionCounts {
   unsigned uncaught;
 };
 
+std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function);
+void on_end(const at::RecordFunction& function, at::ObserverContext*);
+
 struct ThreadHooks {
   static constexpr uint32_t kDeepest = 256;
   static constexpr uint32_t kNoDepth = ~uint32_t{0};
@@ -61,6 +67,7 @@ struct ThreadHooks {
   int64_t last_sequence = -1;  // forward sequence number pushed last
   uint64_t session = 0;        // the session that `work` and the counts above belong to
   WorkStack work;
+  OperatorCallbacks callbacks;  // off inside an operator whose parts say nothing
   const ExceptionCounts* const exceptions =
       reinterpret_cast<const ExceptionCounts*>(abi::__cxa_get_globals());
 
@@ -70,6 +77,7 @@ struct ThreadHooks {
     whole = kNoDepth;
     last_task = last_sequence = -1;
     work = {};
+    callbacks.find({&on_start, &on_end});
   }
 };
 
@@ -184,6 +192,7 @@ struct InputFacts {
   bool needs_grad = false;   // an input requires a gradient
   bool reads_leaf = false;   // and is a leaf: a parameter, most likely
   bool writes_leaf = false;  // which is written in place
+  bool has_tangent = false;  // forward-mode differentiation computes beside the operator
 };
 InputFacts facts_of(const OperatorName& name, c10::ArrayRef<const c10::IValue> inputs) noexcept {
   InputFacts facts;
@@ -196,19 +205,33 @@ InputFacts facts_of(const OperatorName& name, c10::ArrayRef<const c10::IValue> i
       facts.reads_leaf |= is_leaf;
       facts.writes_leaf |= first && is_leaf && name.in_place;
     }
+    const c10::AutogradMetaInterface* meta = tensor.unsafeGetTensorImpl()->autograd_meta();
+    facts.has_tangent |= meta && static_cast<const autograd::AutogradMeta*>(meta)->fw_grad_;
     first = false;
   });
   return facts;
 }
 
-// A tensor subclass of Python may do anything inside an operator.
-bool runs_python(c10::ArrayRef<const c10::IValue> inputs) noexcept {
-  bool runs = false;
+// Whether nothing that runs inside an operator of such a rule counts: a tensor subclass of Python
+// may do anything there, and a view of sparse or nested tensors has work to do.
+bool is_whole(const WorkRule& rule, c10::ArrayRef<const c10::IValue> inputs) noexcept {
+  bool whole = true;
   for_each_tensor(inputs.slice(0, std::min<size_t>(inputs.size(), 2)),
                   [&](const at::Tensor& tensor) {
-                    runs |= tensor.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python);
+                    const c10::DispatchKeySet keys = tensor.unsafeGetTensorImpl()->key_set();
+                    whole &= !keys.has(c10::DispatchKey::Python);
+                    whole &= !(rule.flags & WorkRule::kView) || keys.has(c10::DispatchKey::Dense);
                   });
-  return runs;
+  return whole;
+}
+
+// Whether the thread's operators go straight to autograd and the kernel: no dispatch mode, no
+// transform of torch.func and, where nodes are made, neither autocast nor hooks on what is saved.
+bool dispatches_plainly(bool makes_nodes) noexcept {
+  const c10::impl::LocalDispatchKeySet keys = c10::impl::tls_local_dispatch_key_set();
+  if (!(keys.included_ - c10::default_included_set).empty()) return false;
+  return !makes_nodes || (keys.excluded_.has_all(c10::autocast_dispatch_keyset) &&
+                          at::SavedTensorDefaultHooks::get_tls_state().stack.empty());
 }
 
 void fill_work(Event& event, const OperatorName& name, const Work& work) noexcept {
@@ -228,11 +251,19 @@ void enter_operator(Context& context, const at::RecordFunction& function, Thread
   const c10::ArrayRef<const c10::IValue> inputs = function.inputs();
   const bool in_task = autograd::get_current_graph_task_id() >= 0;
   const Work work = hooks.work.enter(name.work, inputs);
-  if (name.work.is_whole() && hooks.whole == ThreadHooks::kNoDepth && !runs_python(inputs)) {
-    hooks.whole = hooks.depth - 1;
-  }
+  const bool may_be_whole = name.work.is_whole() && hooks.whole == ThreadHooks::kNoDepth;
+  const bool is_whole_here =
+      (may_be_whole || hooks.work.hides_all()) && is_whole(name.work, inputs);
+  if (may_be_whole && is_whole_here) hooks.whole = hooks.depth - 1;
   const bool asks_inputs = may_make_node || (outermost && (!in_task || records));
   const InputFacts facts = asks_inputs ? facts_of(name, inputs) : InputFacts{};
+  // Its parts are not worth a call if they make no node either.
+  const bool parts_make_no_node = !records || name.makes_no_graph ||
+                                  (sequence >= 0 && (name.work.flags & WorkRule::kAutograd) &&
+                                   !name.in_place && !facts.has_tangent);
+  if (is_whole_here && parts_make_no_node && dispatches_plainly(records)) {
+    hooks.callbacks.turn_off();
+  }
   {
     EventLog::Batch batch(context.log);
     if (outermost) {
@@ -397,6 +428,7 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
   ThreadHooks* of_thread = OfThread<ThreadHooks>::get();
   if (!of_thread) return;
   ThreadHooks& hooks = *of_thread;
+  if (hooks.callbacks.are_off()) hooks.callbacks.turn_on();
   // Its start was not recorded: it was open when the session began.
   if (hooks.depth == 0 || hooks.session != session_number.load(std::memory_order_relaxed)) return;
   if (--hooks.depth >= ThreadHooks::kDeepest) return;

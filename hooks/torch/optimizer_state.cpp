@@ -8,7 +8,11 @@
 
 #include <cstdlib>
 #include <typeinfo>
-#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "hooks/torch/runtime.h"
+#include "profiler/core/flat_map.h"
 
 namespace tally::hooks {
 
@@ -37,6 +41,10 @@ void visit_all(const char* name, const Tensors& tensors, const at::Tensor& param
 bool visit_known(optim::OptimizerParamState& state, const at::Tensor& parameter,
                  const StateVisitor& visit) {
   const auto visit_adam = [&](const auto& adam) {
+    prefetch_tensor(adam.exp_avg().unsafeGetTensorImpl());
+    prefetch_tensor(adam.exp_avg_sq().unsafeGetTensorImpl());
+    prefetch_contents(adam.exp_avg());
+    prefetch_contents(adam.exp_avg_sq());
     visit("exp_avg", adam.exp_avg(), parameter);
     visit("exp_avg_sq", adam.exp_avg_sq(), parameter);
     visit("max_exp_avg_sq", adam.max_exp_avg_sq(), parameter);
@@ -139,19 +147,24 @@ void for_each_state(optim::Optimizer& optimizer, const StateVisitor& visit) {
   };
   // The state map's keys are the addresses of tensors, not the tensors.
   const auto& states = optimizer.state();
-  std::unordered_set<const void*> seen;
-  seen.reserve(states.size());
+  FlatMap<bool> seen;
+  std::vector<std::pair<optim::OptimizerParamState*, const at::Tensor*>> of_groups;
+  of_groups.reserve(states.size());
   for (const auto& group : optimizer.param_groups()) {
     for (const at::Tensor& parameter : group.params()) {
       const auto found = states.find(parameter.unsafeGetTensorImpl());
-      if (found == states.end() || !seen.insert(found->first).second) continue;
-      visit_one(found->second.get(), parameter);
+      if (found == states.end()) continue;
+      optim::OptimizerParamState* state = found->second.get();
+      if (!seen.insert(reinterpret_cast<uintptr_t>(found->first), true).second) continue;
+      __builtin_prefetch(state);
+      of_groups.emplace_back(state, &parameter);
     }
   }
+  for (const auto& [state, parameter] : of_groups) visit_one(state, *parameter);
   if (seen.size() == states.size()) return;
   const at::Tensor none;  // of parameters that are no longer in a group
   for (const auto& [key, state] : states) {
-    if (!seen.count(key)) visit_one(state.get(), none);
+    if (!seen.find(reinterpret_cast<uintptr_t>(key))) visit_one(state.get(), none);
   }
 }
 

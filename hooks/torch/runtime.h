@@ -35,6 +35,23 @@ struct StorageRef {
 };
 StorageRef storage_of(const at::Tensor& tensor) noexcept;
 
+// Ask memory for a tensor, and for what it points to, without waiting.
+inline void prefetch_tensor(const c10::TensorImpl* tensor) noexcept {
+  static_assert(sizeof(c10::TensorImpl) <= 192);
+  for (size_t at = 0; at < 192; at += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(tensor) + at);
+  }
+}
+inline void prefetch_contents(const at::Tensor& tensor) noexcept {
+  if (!tensor.defined()) return;
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  const auto* storage =
+      reinterpret_cast<const char*>(impl->unsafe_storage().unsafeGetStorageImpl());
+  __builtin_prefetch(storage);
+  __builtin_prefetch(storage + 64);
+  __builtin_prefetch(impl->autograd_meta());
+}
+
 // dtype and shape; 0 where they cannot be asked safely.
 TensorId describe(Context& context, const at::Tensor& tensor) noexcept;
 

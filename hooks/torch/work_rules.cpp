@@ -63,53 +63,79 @@ WorkRule counting_rule(std::string_view name) {
   return rule;
 }
 
-OperatorForm form_of(const c10::OperatorHandle& handle) {
-  return handle.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd)
-             ? OperatorForm::kComposite
-             : OperatorForm::kLeaf;
+struct OperatorTraits {
+  OperatorForm form = OperatorForm::kUnknown;
+  bool is_view = false;
+  bool has_autograd = false;
+};
+
+OperatorTraits traits_of(const c10::OperatorHandle& handle) {
+  if (handle.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd)) {
+    return {OperatorForm::kComposite};
+  }
+  const auto& returns = handle.schema().returns();
+  const bool is_view =
+      !returns.empty() && std::all_of(returns.begin(), returns.end(), [](const auto& returned) {
+        return returned.alias_info() && !returned.alias_info()->isWrite();
+      });
+  return {OperatorForm::kLeaf, is_view, handle.hasKernelForDispatchKey(c10::DispatchKey::Autograd)};
 }
 
-// Operator name without overload -> form: a leaf if one overload is (var has a kernel for one and
-// compositions for the others); out= forms have generated kernels and say nothing. Read once and
-// never freed.
-const std::unordered_map<std::string, OperatorForm>& operator_forms() {
-  static const auto* forms = [] {
-    auto* made = new std::unordered_map<std::string, OperatorForm>;
+// By operator name without overload: a leaf if one overload is (var has a kernel for one and
+// compositions for the others); the rest holds if it does for all leaves; out= forms have generated
+// kernels and say nothing. Read once and never freed.
+const std::unordered_map<std::string, OperatorTraits>& operators() {
+  static const auto* all = [] {
+    auto* made = new std::unordered_map<std::string, OperatorTraits>;
     auto& dispatcher = c10::Dispatcher::singleton();
     for (const c10::OperatorName& name : dispatcher.getAllOpNames()) {
       if (name.overload_name.ends_with("out")) continue;
       const auto handle = dispatcher.findSchema(name);
       if (!handle) continue;
-      const OperatorForm form = form_of(*handle);
-      const auto [place, is_new] = made->try_emplace(name.name, form);
-      if (!is_new && form == OperatorForm::kLeaf) place->second = form;
+      const OperatorTraits traits = traits_of(*handle);
+      const auto [place, is_new] = made->try_emplace(name.name, traits);
+      if (is_new || traits.form != OperatorForm::kLeaf) continue;
+      OperatorTraits& all_so_far = place->second;
+      if (all_so_far.form == OperatorForm::kLeaf) {
+        all_so_far.is_view &= traits.is_view;
+        all_so_far.has_autograd &= traits.has_autograd;
+      } else {
+        all_so_far = traits;
+      }
     }
     return made;
   }();
-  return *forms;
+  return *all;
+}
+
+OperatorTraits operator_traits(std::string_view operator_name) noexcept {
+  try {
+    const std::string name(operator_name);
+    const auto& all = operators();
+    if (const auto found = all.find(name); found != all.end()) return found->second;
+    // Registered since.
+    const auto handle = c10::Dispatcher::singleton().findSchema({name, ""});
+    return handle ? traits_of(*handle) : OperatorTraits{};
+  } catch (...) {  // out of memory
+    return {};
+  }
 }
 
 }  // namespace
 
 OperatorForm operator_form(std::string_view operator_name) noexcept {
-  try {
-    const std::string name(operator_name);
-    const auto& forms = operator_forms();
-    if (const auto found = forms.find(name); found != forms.end()) return found->second;
-    // Registered since.
-    const auto handle = c10::Dispatcher::singleton().findSchema({name, ""});
-    return handle ? form_of(*handle) : OperatorForm::kUnknown;
-  } catch (...) {  // out of memory
-    return OperatorForm::kUnknown;
-  }
+  return operator_traits(operator_name).form;
 }
 
 WorkRule find_work_rule(std::string_view operator_name) noexcept {
-  const OperatorForm form = operator_form(operator_name);
-  if (form == OperatorForm::kUnknown) return {};
+  const OperatorTraits traits = operator_traits(operator_name);
+  if (traits.form == OperatorForm::kUnknown) return {};
   WorkRule rule;
   if (operator_name.starts_with("aten::")) rule = counting_rule(operator_name.substr(6));
-  if (form == OperatorForm::kLeaf) rule.flags |= WorkRule::kLeaf;
+  if (traits.form == OperatorForm::kLeaf) rule.flags |= WorkRule::kLeaf;
+  // detach_ takes its input out of the graph, and leaves its bytes alone.
+  if (traits.is_view || operator_name == "aten::detach_") rule.flags |= WorkRule::kView;
+  if (traits.has_autograd) rule.flags |= WorkRule::kAutograd;
   return rule;
 }
 

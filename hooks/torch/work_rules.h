@@ -60,6 +60,10 @@ struct WorkRule {
   // Has a kernel of its own, so a dispatch mode (flop_counter is one) sees the operator but nothing
   // that runs inside it. Operators without it are compositions: their parts are dispatched in turn.
   static constexpr uint8_t kLeaf = 16;
+  static constexpr uint8_t kView = 32;  // a leaf that makes another view of its input, or none
+  // A leaf whose autograd kernel makes the node: what runs inside it makes none.
+  static constexpr uint8_t kAutograd = 64;
+  static constexpr uint8_t kCounted = kProducts | kRegistry | kElementwise | kIndexing;
 
   WorkKind kind = WorkKind::kNone;
   uint8_t flags = 0;
@@ -68,10 +72,12 @@ struct WorkRule {
   float per_element = 0;  // element-wise FLOPs an element
 
   // True: count_work() may give something other than zeros.
-  constexpr bool counts() const noexcept { return (flags & ~kLeaf) != 0; }
-  // True: of the operators inside such a kernel none counts.
+  constexpr bool counts() const noexcept { return (flags & kCounted) != 0; }
+  // True: of the operators inside such a kernel none counts; inside a view's, if its input is
+  // dense.
   constexpr bool is_whole() const noexcept {
-    return (flags & kLeaf) && (kind == WorkKind::kPointwise || kind == WorkKind::kList);
+    return (flags & kView) ||
+           ((flags & kLeaf) && (kind == WorkKind::kPointwise || kind == WorkKind::kList));
   }
 };
 

@@ -28,8 +28,15 @@ class FlatMap {
       if (slots_[at].key == kNoKey) return nullptr;
     }
   }
-  // The value of `key`, made from `initial` when it is new. Where there is no memory to grow, it
-  // fills up first; then it throws std::bad_alloc and is as it was.
+  // Makes room for one more, and asks the memory for where `key` belongs: the insertion that
+  // follows does not throw, and need not wait if something else is done before it. Where there is
+  // no memory to grow, the map fills up first; then this throws std::bad_alloc and the map is as it
+  // was.
+  void prepare_insert(uint64_t key) {
+    if ((size_ + 1) * 4 > slots_.size() * 3) make_room();
+    __builtin_prefetch(&slots_[home(key)], 1);
+  }
+  // The value of `key`, made from `initial` when it is new. Throws as prepare_insert() does.
   std::pair<Value*, bool> insert(uint64_t key, Value initial = {}) {
     if ((size_ + 1) * 4 > slots_.size() * 3) make_room();
     for (size_t at = home(key);; at = (at + 1) & mask()) {

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the profiler says against truths that share no code with it: an allocator that counts by
 // itself below ours, closed forms of what autograd keeps, published counts of parameters.
+#include <ATen/record_function.h>
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <tuple>
+
 #include "samples/gpt.h"
 #include "tests/support/journal_allocator.h"
 #include "tests/support/profiled_run.h"
@@ -207,6 +215,68 @@ TEST(Truth, ElementaryFlops) {
   EXPECT_EQ(rows["aten::add"].elementwise_flops, n);
   EXPECT_EQ(rows["aten::dot"].flops, 2 * n);
   EXPECT_EQ(rows["aten::mm"].flops, 2 * n * m * p);
+}
+
+// Where nothing else asks for operators, LibTorch does not call the profiler in parts of a kernel
+// that say nothing; beside a callback of someone else's it does. The books must be the same.
+TEST(Truth, BooksAreTheSameWithAndWithoutCallsInPartsOfKernels) {
+  struct Told {
+    std::map<std::tuple<Phase, std::string, std::string>, std::array<double, 4>> operators;
+    std::vector<std::pair<Mark, decltype(MarkBook::roles)>> marks;
+  };
+  static std::atomic<size_t> seen_by_another{0};
+  const auto train = [](bool beside_another) {
+    std::optional<at::CallbackHandle> another;
+    seen_by_another = 0;
+    const auto run = profiled([&](Profiler& profiler) {
+      torch::manual_seed(3);
+      nn::Sequential model(nn::Conv2d(nn::Conv2dOptions(3, 8, 3)), nn::BatchNorm2d(8), nn::ReLU(),
+                           nn::Flatten(), nn::Linear(8 * 36, 16), nn::GELU(), nn::Linear(16, 16));
+      torch::optim::AdamW optimizer(model->parameters());
+      profiler.watch(*model);
+      profiler.watch(optimizer);
+      if (beside_another) {
+        another = at::addGlobalCallback(at::RecordFunctionCallback(
+            [](const at::RecordFunction&) -> std::unique_ptr<at::ObserverContext> {
+              ++seen_by_another;
+              return nullptr;
+            }));
+      }
+      for (int i = 0; i < 5; ++i) {
+        auto step = profiler.step();
+        optimizer.zero_grad();
+        auto y = model->forward(torch::randn({4, 3, 8, 8}));
+        // In place in the graph, a product in a graph of a gradient, a view of a view.
+        auto loss = y.clone().mul_(y).sum() + y.t().mm(y).t().mean();
+        auto of_input = torch::autograd::grad({loss}, {y}, {}, true, true)[0];
+        (loss + of_input.pow(2).sum()).backward();
+        optimizer.step();
+        torch::NoGradGuard no_grad;
+        y.mm(y.t()).mul_(2).add_(y.slice(1, 0, 4).sum());
+      }
+      if (another) at::removeCallback(*another);
+    });
+    std::vector<Told> told;
+    for (const auto& step : run.steps) {
+      Told& of_step = told.emplace_back();
+      for (const OperatorRow& row : step.books.operators) {
+        of_step.operators[{row.phase, run.text(row.module), run.text(row.op)}] = {
+            static_cast<double>(row.calls), row.flops, row.torch_flops, row.elementwise_flops};
+      }
+      for (const MarkBook& mark : step.books.devices.at(0).marks) {
+        of_step.marks.emplace_back(mark.mark, mark.roles);
+      }
+    }
+    return told;
+  };
+  const auto alone = train(false);
+  const auto beside = train(true);
+  EXPECT_GT(seen_by_another.load(), 5u * 300);
+  ASSERT_EQ(alone.size(), beside.size());
+  for (size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(alone[i].operators, beside[i].operators) << "step " << i;
+    EXPECT_EQ(alone[i].marks, beside[i].marks) << "step " << i;
+  }
 }
 
 TEST(Truth, ForwardAndBackwardFlopsOfAModel) {

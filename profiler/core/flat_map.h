@@ -33,12 +33,12 @@ class FlatMap {
   // no memory to grow, the map fills up first; then this throws std::bad_alloc and the map is as it
   // was.
   void prepare_insert(uint64_t key) {
-    if ((size_ + 1) * 4 > slots_.size() * 3) make_room();
+    make_room();
     __builtin_prefetch(&slots_[home(key)], 1);
   }
   // The value of `key`, made from `initial` when it is new. Throws as prepare_insert() does.
   std::pair<Value*, bool> insert(uint64_t key, Value initial = {}) {
-    if ((size_ + 1) * 4 > slots_.size() * 3) make_room();
+    make_room();
     for (size_t at = home(key);; at = (at + 1) & mask()) {
       if (slots_[at].key == key) return {&slots_[at].value, false};
       if (slots_[at].key == kNoKey) {
@@ -96,6 +96,7 @@ class FlatMap {
     return h & mask();
   }
   void make_room() {
+    if ((size_ + 1) * 4 <= slots_.size() * 3) return;
     try {
       grow();
     } catch (const std::bad_alloc&) {

@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
 namespace tally::hooks {
 namespace {
 
-using at::RecordScope;
 using Names = std::vector<std::string>;
 
 OperatorCallbacks callbacks;

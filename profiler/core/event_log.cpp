@@ -71,7 +71,7 @@ EventLog::Chunk* EventLog::take_spare(size_t kept) noexcept {
 EventLog::Chunk* EventLog::new_chunk() noexcept {
   if (Chunk* chunk = take_spare(kReserve)) return chunk;
   if (Chunk* chunk = map_chunk()) return chunk;
-  // The bookkeeper looks every 20 ms. Nobody waits for it twice in vain.
+  // The bookkeeper looks every 80 ms at least. Nobody waits for it twice in vain.
   const int tries = starved_.load() ? 1 : 100;
   for (int i = 0; i < tries; ++i) {
     if (Chunk* chunk = take_spare(0)) return chunk;

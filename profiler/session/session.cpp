@@ -24,6 +24,13 @@ constexpr size_t kMostLogBytes = 64 << 20;
 // So many events wait where there is no memory to book them: less than a chunk of the log.
 constexpr uint64_t kMayWait = 2000;
 
+// The bookkeeper looks after so many milliseconds, later where it found little. To look costs a
+// tenth of a millisecond on a processor that slept, which a program that computes on all of them
+// waits for. Shorter than what a thread waits whose log has no chunk left: see
+// EventLog::new_chunk().
+constexpr std::chrono::milliseconds kShortPause{20}, kLongPause{80};
+constexpr uint64_t kManyEvents = 4000;  // about a chunk of the log
+
 std::atomic<bool> session_exists{false};
 std::atomic<bool> in_forked_child{false};
 
@@ -149,9 +156,7 @@ void Session::micro_step() {
   push(event);
 }
 
-void Session::step_end(bool exception) {
-  close_step(exception ? event_flags::kException : 0);
-}
+void Session::step_end(bool exception) { close_step(exception ? event_flags::kException : 0); }
 
 void Session::step_discard() {
   if (step_open_.load()) close_step(event_flags::kDiscarded);
@@ -185,11 +190,15 @@ void Session::wait_for_room() {
 
 void Session::run_bookkeeper() {
   pthread_setname_np(pthread_self(), "torchtally");
+  auto pause = kShortPause;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    wake_.wait_for(lock, std::chrono::milliseconds(20));
+    wake_.wait_for(lock, pause);
     lock.unlock();
+    const uint64_t before = context().log.drained();
     book();
+    pause = context().log.drained() - before >= kManyEvents ? kShortPause
+                                                            : std::min(2 * pause, kLongPause);
     lock.lock();
     progress_.notify_all();
   }
@@ -205,6 +214,7 @@ void Session::settle() noexcept {
 
 // Never ends the program: where even the reserve does not suffice, the books do.
 void Session::book() noexcept {
+  if (context().log.drained() == context().log.numbered()) return;
   std::optional<MemoryReserve::Opened> opened;
   if (!MemoryReserve::is_there_room()) {
     // Few events can wait for better times: while the reserve is open, the program may take it.
@@ -256,7 +266,9 @@ RunEnd Session::end_so_far() {
   end.dropped_events = context().log.lost();
   if (!note_.empty()) end.notes.push_back(note_);
   if (out_of_memory_) {
-    end.notes.push_back("The host had no memory left for the profiler itself: the books end with the last step here.");
+    end.notes.push_back(
+        "The host had no memory left for the profiler itself: the books end with the last step "
+        "here.");
   }
   if (overlapping_steps_ > 0) {
     end.notes.push_back(fmt::format(

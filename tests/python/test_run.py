@@ -119,7 +119,7 @@ def start_and_signal(folder, number) -> subprocess.Popen:
     process = subprocess.Popen([PROGRAM, "run", "train.py"], cwd=folder, env=environment(),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
-    time.sleep(1.0)  # the bookkeeper commits a step within 20 ms of its end
+    time.sleep(1.0)  # the bookkeeper commits a step within 80 ms of its end
     process.send_signal(number)
     process.communicate(timeout=60)
     return process

@@ -166,9 +166,7 @@ def measure(name: str, rounds: int, steps: int | None, settle: int, others: bool
     model, optimizer, step = workload.make()
     for _ in range(3):
         step()
-    ratios: dict[str, list[tuple[float, float]]] = {}
-    added: dict[str, list[float]] = {}
-    fastest: dict[str, float] = {}
+    taken: list[dict[str, tuple[float, float]]] = []  # of each round, by tool
     with tempfile.TemporaryDirectory() as folder:
         around: dict[str, Around | None] = {"": None, **tools(model, optimizer, folder, workload, others)}
         for number in range(rounds):
@@ -188,25 +186,23 @@ def measure(name: str, rounds: int, steps: int | None, settle: int, others: bool
                     # MemTracker wants to be told between two steps.
                     between = getattr(open_tool, "reset_mod_stats", lambda: None)
                     took[tool] = seconds(step, steps, between)
-            for tool in order:
-                fastest[tool] = min(fastest.get(tool, took[tool][0]), took[tool][0])
-                if tool:
-                    pair = tuple(with_it / without for with_it, without in zip(took[tool], took[""]))
-                    ratios.setdefault(tool, []).append((pair[0], pair[1]))
-                    added.setdefault(tool, []).append((took[tool][0] - took[""][0]) / steps * 1e3)
+            taken.append(took)
     good = True
-    for tool, pairs in ratios.items():
-        texts = []
-        for what, values in zip(("time", "processor time"), zip(*pairs)):
-            values = sorted(values)
-            texts.append(f"{what} {statistics.median(values):.3f} ({values[0]:.3f} to {values[-1]:.3f})")
-        more = sorted(added[tool])
+    for tool in list(around)[1:]:
+        texts: list[str] = []
+        medians: list[float] = []
+        for index, what in enumerate(("time", "processor time")):
+            ratios = sorted(took[tool][index] / took[""][index] for took in taken)
+            medians.append(statistics.median(ratios))
+            texts.append(f"{what} {medians[-1]:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+        more = sorted((took[tool][0] - took[""][0]) / steps * 1e3 for took in taken)
         texts.append(f"added {statistics.median(more):.1f} ms a step ({more[0]:.1f} to {more[-1]:.1f})")
-        texts.append(f"fastest rounds {fastest[tool] / fastest['']:.3f}")
+        fastest, fastest_plain = (min(took[one][0] for took in taken) for one in (tool, ""))
+        texts.append(f"fastest rounds {fastest / fastest_plain:.3f}")
         print(f"{name}, {rounds} rounds of {steps} steps, {tool}: {', '.join(texts)}")
         bar = workload.bars.get(tool)
         if bar is not None:
-            met = statistics.median(wall for wall, _ in pairs) <= bar
+            met = medians[0] <= bar
             print(f"  bar {bar}: {'met' if met else 'MISSED'}")
             good &= met
     return good

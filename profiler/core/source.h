@@ -93,6 +93,8 @@ class Source {
   // A step begins or ends on the calling thread: what can be looked at is looked at now.
   virtual void step_begin() noexcept {}
   virtual void step_end() noexcept {}
+  // A step begins where another has just ended: nothing ran since step_end().
+  virtual void next_step() noexcept { step_begin(); }
   virtual void stop() noexcept = 0;
   virtual SourceStatistics statistics() const = 0;
 };

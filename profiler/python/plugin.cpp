@@ -205,6 +205,9 @@ TALLY_PLUGIN void torchtally_micro_step() noexcept {
 TALLY_PLUGIN void torchtally_step_end(int exception) noexcept {
   if (auto* open = session()) open->step_end(exception != 0);
 }
+TALLY_PLUGIN void torchtally_next_step() noexcept {
+  if (auto* open = session()) open->next_step();
+}
 TALLY_PLUGIN void torchtally_step_discard() noexcept {
   if (auto* open = session()) open->step_discard();
 }

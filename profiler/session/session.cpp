@@ -136,7 +136,14 @@ Session::Session(SessionOptions options, std::vector<std::unique_ptr<Source>> so
 
 Session::~Session() { stop("clean"); }
 
-bool Session::step_begin() {
+bool Session::step_begin() { return open_step(&Source::step_begin); }
+
+void Session::next_step() {
+  close_step(0);
+  open_step(&Source::next_step);
+}
+
+bool Session::open_step(void (Source::*look)() noexcept) {
   if (step_open_.exchange(true)) {
     ++overlapping_steps_;
     return false;
@@ -146,7 +153,7 @@ bool Session::step_begin() {
   Event event;
   event.kind = EventKind::kStepBegin;
   push(event);
-  for (const auto& source : sources_) source->step_begin();
+  for (const auto& source : sources_) (source.get()->*look)();
   return true;
 }
 

@@ -42,6 +42,8 @@ class Session final : private Settler {
   bool step_begin();
   void micro_step();
   void step_end(bool exception);
+  // One step ends and the next begins, at the cost of one look at what there is.
+  void next_step();
   // Ends an open step that is none after all (what runs between the last update and the end): it
   // leaves no books.
   void step_discard();
@@ -58,6 +60,7 @@ class Session final : private Settler {
 
  private:
   void settle() noexcept override;
+  bool open_step(void (Source::*look)() noexcept);
   void close_step(uint8_t flags);
   void run_bookkeeper();
   void book() noexcept;

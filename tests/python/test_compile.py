@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
+import warnings
 
 import pytest
 import torch
@@ -101,3 +102,47 @@ def test_a_compiled_regions_saved_tensors_are_activations(tmp_path, backend):
         products = 3 * 2 * (2 * 8 * 16 * 64)
         assert step["flops"]["forward"] == products
         assert step["flops"]["backward"] == 2 * products
+
+
+@pytest.mark.parametrize("how", ["torch.compile(module)", "module.compile()", "torch.compile(function)"])
+def test_a_recording_makes_nothing_compile_again(tmp_path, how):
+    """Neither what was compiled before it nor, after it, what was compiled meanwhile; without a warning."""
+    compiled = 0
+
+    def backend(graph, _):
+        nonlocal compiled
+        compiled += 1
+        return graph.forward
+
+    def program():
+        model = nn.Sequential(Block(4), Block(4))
+        if how == "module.compile()":
+            model.compile(backend=backend)
+            return model, model
+        if how == "torch.compile(module)":
+            return model, torch.compile(model, backend=backend)
+        return model, torch.compile(lambda x: model(x), backend=backend)
+
+    def compute(call):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*global hooks")
+            for _ in range(2):
+                call(torch.ones(2, 4)).sum().backward()
+
+    torch._dynamo.reset()
+    model, call = program()
+    compute(call)
+    once = compiled
+    with torchtally.profile(model, recording=tmp_path / "run.tally"):
+        compute(call)
+    compute(call)
+    assert compiled == once > 0
+
+    torch._dynamo.reset()
+    model, call = program()
+    with torchtally.profile(model, recording=tmp_path / "run.tally"):
+        compute(call)
+    compute(call)
+    with torchtally.profile(model, recording=tmp_path / "run.tally"):
+        compute(call)
+    assert compiled == 2 * once

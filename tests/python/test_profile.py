@@ -138,20 +138,77 @@ def test_exception_is_told(tmp_path):
     assert any("ValueError: something is wrong" in note for note in p.data()["unknown"]["notes"])
 
 
-def test_names_survive_exceptions_in_a_module(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_names_survive_exceptions_in_a_module(tmp_path, error):
     class Fails(torch.nn.Module):
         def forward(self, x):
-            raise RuntimeError("no")
+            raise error("no")
 
     job = mlp()
     fails = torch.nn.Sequential(Fails())
     with torchtally.profile(job.model, job.optimizer, recording=tmp_path / "run.tally") as p:
         for number in range(2):
-            with pytest.raises(RuntimeError):
+            with pytest.raises(error):
                 fails(torch.ones(1))
+            assert p._library.depth() == 0
             train(job, 1)
     modules = {m["name"] for m in p.data()["modules"]}
     assert "0" in modules and "Fails" not in modules
+
+
+def test_a_modules_call_is_as_it_was_before_and_after(tmp_path):
+    class Odd(torch.nn.Module):
+        def forward(self, x, *, module, number=0):
+            return x * number if module is self else None
+
+    odd, call = Odd(), torch.nn.Module._call_impl
+    with torchtally.profile(recording=tmp_path / "run.tally"):
+        assert torch.nn.Module._call_impl is not call
+        assert odd(torch.ones(1), module=odd, number=3) == 3
+    assert torch.nn.Module._call_impl is call
+
+
+def test_another_tool_around_a_modules_call_stays(tmp_path):
+    """It comes while one recording goes on, sees another, and goes between the two that follow."""
+    original = torch.nn.Module._call_impl
+    seen = []
+
+    def profile():
+        job = mlp()
+        return job, torchtally.profile(job.model, job.optimizer, recording=tmp_path / "run.tally")
+
+    def names(p):
+        return {m["name"] for m in p.data()["modules"]}
+
+    job, p = profile()
+    with p:
+        ours = torch.nn.Module._call_impl
+
+        def theirs(module, *args, **kwargs):
+            seen.append(type(module).__name__)
+            return ours(module, *args, **kwargs)
+
+        torch.nn.Module._call_impl = theirs
+        train(job, 1)
+    try:
+        assert torch.nn.Module._call_impl is theirs
+        expected = names(p)
+        assert "0" in expected
+        calls = len(seen)
+        assert calls > 0
+        job, p = profile()
+        with p:
+            train(job, 1)
+        assert names(p) == expected
+        assert len(seen) == 2 * calls
+    finally:
+        torch.nn.Module._call_impl = ours  # what they found, and passes on
+    assert mlp().model(torch.ones(2, 16)).shape == (2, 4)
+    job, p = profile()
+    with p:
+        train(job, 1)
+    assert names(p) == expected
+    assert torch.nn.Module._call_impl is original
 
 
 def test_each_rank_has_the_recording_that_the_environment_names(tmp_path, monkeypatch):

@@ -53,11 +53,13 @@ class Library:
         quick = ctypes.PyDLL(str(PLUGIN))
         slow = ctypes.CDLL(str(PLUGIN))
         text, number, nothing = ctypes.c_char_p, ctypes.c_uint32, None
+        untyped = object()  # whole numbers as they are: to convert one costs more than the call
 
         def bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
             function = getattr(library, "torchtally_" + name)
             function.restype = result
-            function.argtypes = arguments
+            if arguments != (untyped,):
+                function.argtypes = arguments
             return function
 
         self.start = bind(
@@ -67,6 +69,7 @@ class Library:
         self.stop = bind(slow, "stop", nothing, text, text)
         self.step_begin = bind(slow, "step_begin", nothing)
         self.step_end = bind(slow, "step_end", nothing, ctypes.c_int)
+        self.next_step = bind(slow, "next_step", nothing)
         self.step_discard = bind(slow, "step_discard", nothing)
         self.micro_step = bind(quick, "micro_step", nothing)
         self.records = bind(quick, "records", ctypes.c_int)
@@ -74,8 +77,8 @@ class Library:
         self.report_path = bind(quick, "report_path", text)
         self.describe_model = bind(quick, "describe_model", nothing, text)
         self.intern = bind(quick, "intern", number, text)
-        self.enter = bind(quick, "enter", nothing, number)
-        self.exit = bind(quick, "exit", nothing, number)
+        self.enter = bind(quick, "enter", nothing, untyped)
+        self.exit = bind(quick, "exit", nothing, untyped)
         self.reused = bind(quick, "reused", nothing)
         self.keep = bind(quick, "keep", nothing, ctypes.c_uint64)
         self.depth = bind(quick, "depth", number)

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which module runs, by its path: global hooks around each module's call, and what they know.
+"""Which module runs, by its path: what is done around each module's call, and what it knows.
 
 A module that nobody showed us is met at its first call: the outermost one is a root, and names all
 that is in it. Nothing is kept alive and no module gets an attribute.
+
+``torch.nn.Module._call_impl`` has ours around it while a recording goes on. Global forward hooks would
+do, but with any of them torch leaves its short path for every module, which costs more than all that
+is done here; and torch.compile then warns, and compiles again when they go.
 """
 
 from __future__ import annotations
 
+import contextlib
+import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ._config import config_text, find_config
 from ._library import Library
@@ -26,6 +32,43 @@ def plain_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [plain for name in inner for plain in plain_tensors(getattr(tensor, name))]
 
 
+# Of the recording that goes on: numbers by id(module), what to do with an unknown one, what to call
+# before and after. Here and not in a closure, because what torch.compile made of a program's modules
+# meanwhile looks at the closures of what it passed through, and would be made again when they go.
+_watch: tuple[dict[int, int], Callable[[torch.nn.Module], int], Callable[[int], None], Callable[[int], None]] | None
+_watch = None
+_call: Callable[..., Any] = torch.nn.Module._call_impl  # what is called for a module without us
+_installed = False
+
+
+def _call_watched(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    if torch.compiler.is_compiling() or _watch is None:  # traced and not run, or over
+        return _call(module, *args, **kwargs)
+    numbers, meet, enter, leave = _watch
+    number = numbers.get(id(module))
+    if number is None:
+        with contextlib.suppress(Exception):  # one that does not let itself be walked has no name
+            number = meet(module)
+        if number is None:
+            return _call(module, *args, **kwargs)
+    enter(number)
+    try:
+        return _call(module, *args, **kwargs)
+    finally:
+        leave(number)
+
+
+def _pass_over(code: types.CodeType) -> None:
+    """torch.compile leaves this frame alone, as it does torch's own around a module's call."""
+    try:
+        from torch._C._dynamo import eval_frame
+
+        skip = eval_frame._FrameExecStrategy(eval_frame._FrameAction.SKIP, eval_frame._FrameAction.DEFAULT)
+        eval_frame.set_code_exec_strategy(code, skip)
+    except (ImportError, AttributeError, TypeError):  # another torch: the frame is compiled as well
+        pass
+
+
 class Names:
     """Paths of modules, by ``id(module)``, as the plug-in's numbers."""
 
@@ -35,7 +78,6 @@ class Names:
         self._alive: dict[int, weakref.ref[torch.nn.Module]] = {}
         self._roots: list[tuple[weakref.ref[torch.nn.Module], str]] = []
         self._described = 0  # roots that carry a configuration; of several none is the model
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._watch = torch.ops.torchtally.watch.default
 
     # ---- names
@@ -127,40 +169,22 @@ class Names:
             free, number = f"{name}_{number}", number + 1
         return free
 
-    # ---- hooks
+    # ---- calls
 
     def install(self) -> None:
-        numbers, meet = self._numbers, self._meet
-        enter, leave = self._library.enter, self._library.exit
-        is_compiling = torch.compiler.is_compiling
-
-        def before(module: torch.nn.Module, _: object) -> None:
-            if is_compiling():  # traced, not run
-                return
-            number = numbers.get(id(module))
-            if number is None:
-                try:
-                    number = meet(module)
-                except Exception:  # a module that does not let itself be walked has no name
-                    return
-            enter(number)
-
-        def after(module: torch.nn.Module, _: object, __: object) -> None:
-            if is_compiling():
-                return
-            number = numbers.get(id(module))
-            if number is not None:
-                leave(number)
-
-        self._handles = [
-            register_module_forward_pre_hook(before),
-            register_module_forward_hook(after, always_call=True),
-        ]
+        global _watch, _call, _installed
+        _watch = (self._numbers, self._meet, self._library.enter, self._library.exit)
+        current = torch.nn.Module._call_impl
+        if not _installed or current is _call:
+            _pass_over(_call_watched.__code__)
+            torch.nn.Module._call_impl, _call, _installed = _call_watched, current, True
 
     def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        global _watch, _installed
+        _watch = None
+        # Where another tool has put its own around ours meanwhile, ours stays and passes on.
+        if torch.nn.Module._call_impl is _call_watched:
+            torch.nn.Module._call_impl, _installed = _call, False
 
     def roots(self) -> Iterable[torch.nn.Module]:
         return [root for root in (reference() for reference, _ in self._roots) if root is not None]

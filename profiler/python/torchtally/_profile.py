@@ -220,12 +220,12 @@ class Profile:
     def _step_ended(self) -> None:
         self._updates += 1
         if self._recording_now:
-            self._library.step_end(0)
             self._steps += 1
             if self._end is not None and self._updates >= self._end:
+                self._library.step_end(0)
                 self._finish(None)
             else:
-                self._library.step_begin()
+                self._library.next_step()
         elif self._updates == self._first and not self._done and self._enabled:
             try:
                 self._begin()

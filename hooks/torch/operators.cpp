@@ -8,7 +8,6 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <cxxabi.h>
 #include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 
 #include <algorithm>
@@ -183,7 +182,7 @@ void enter_node(Context& context, const at::RecordFunction& function, ThreadHook
   hooks.after_backward = step_number.load(std::memory_order_relaxed);
   begin_backward(context, hooks, task);
   if (call.name->kind == OperatorName::Kind::kAccumulate) {
-    call.accumulate = dynamic_cast<autograd::AccumulateGrad*>(autograd::get_current_node().get());
+    call.accumulate = as_accumulate_grad(autograd::get_current_node().get());
   }
 }
 

@@ -2,7 +2,6 @@
 #include "hooks/torch/saved_tensors.h"
 
 #include <fmt/format.h>
-#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/saved_variable.h>
 
@@ -10,8 +9,6 @@
 #include <map>
 #include <mutex>
 #include <typeinfo>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "hooks/torch/operator_names.h"
@@ -95,15 +92,41 @@ class Walk {
     if (node && seen_.insert(reinterpret_cast<uint64_t>(node.get())).second) open_.push_back(node);
   }
 
+  // A class of nodes. Asked once a walk: a dynamic_cast that fails goes through all bases, and to
+  // take a mangled name apart takes longer than all the rest.
+  struct NodeClass {
+    static constexpr uint32_t kNoName = ~uint32_t{0};
+    enum class Kind : uint8_t { kAccumulate, kPython, kCppFunction, kGenerated, kOther };
+    Kind kind = Kind::kOther;
+    bool unhashable = false;  // of kCppFunction
+    uint32_t name = kNoName;  // of kGenerated, which are named by their class alone
+  };
+  static NodeClass::Kind kind_of(autograd::Node& node) {
+    using Kind = NodeClass::Kind;
+    const char* const type = typeid(node).name();
+    if (as_accumulate_grad(&node)) return Kind::kAccumulate;
+    if (std::strstr(type, "PyNode")) return Kind::kPython;
+    if (std::strstr(type, "8autograd7CppNodeI")) return Kind::kCppFunction;
+    if (std::strstr(type, "torch8autograd9generated")) return Kind::kGenerated;
+    return Kind::kOther;
+  }
+  NodeClass& class_of(autograd::Node& node) {
+    const auto [known, is_new] = classes_.insert(reinterpret_cast<uint64_t>(typeid(node).name()));
+    if (is_new) known->kind = kind_of(node);
+    return *known;
+  }
+
   void read(const NodePtr& node) {
-    if (const auto* leaf = dynamic_cast<autograd::AccumulateGrad*>(node.get())) {
-      add_tensor(context_, batch_, EventKind::kLeaf, leaf->variable);
-      return;
+    NodeClass& of = class_of(*node);
+    if (of.kind == NodeClass::Kind::kAccumulate) {
+      return add_tensor(context_, batch_, EventKind::kLeaf,
+                        as_accumulate_grad(node.get())->variable);
     }
-    const bool is_python = std::strstr(typeid(*node).name(), "PyNode") != nullptr;
-    if (is_python && !python_) return give_up(*node, "needs Python's lock, which was not found");
+    if (of.kind == NodeClass::Kind::kPython && !python_) {
+      return give_up(*node, "needs Python's lock, which was not found");
+    }
     if (failed_ >= kMostFailures) return give_up(*node, "not tried after other nodes failed");
-    if (unhashable_.count(typeid(*node).name())) return push_context(node);
+    if (of.unhashable) return push_context(node);
     dyn::AutogradCompilerCall call(dyn::SizeInput::STATIC);
     dyn::NodeCall node_call(0, node);
     dyn::CompiledNodeArgs args(call, node_call);
@@ -112,9 +135,9 @@ class Walk {
     } catch (const std::exception& error) {
       const std::string_view what = error.what();
       // Of a C++ function whose saved_data holds something that has no hash, such as a capsule.
-      if (std::strstr(typeid(*node).name(), "8autograd7CppNodeI") &&
+      if (of.kind == NodeClass::Kind::kCppFunction &&
           what.find("unhashable ") != std::string_view::npos) {
-        unhashable_.insert(typeid(*node).name());
+        of.unhashable = true;
         return push_context(node);
       }
       give_up(*node, what.substr(0, what.find_first_of(".\n")));
@@ -123,7 +146,7 @@ class Walk {
   }
 
   // Also of a node that threw: what was read before is kept.
-  void push_collected(dyn::AutogradCompilerCall& call, const autograd::Node& node) {
+  void push_collected(dyn::AutogradCompilerCall& call, autograd::Node& node) {
     if (!call.packed_inputs.empty()) note_packed(call.packed_inputs);
     auto& saved = call.tensor_args.*saved_variables_member();
     if (saved.empty() && call.tensor_args.inputs.empty()) return;
@@ -181,17 +204,12 @@ class Walk {
     }
   }
 
-  // name() takes a mangled name apart each time. LibTorch's own nodes are named by their class
-  // alone.
-  uint32_t name_of(const autograd::Node& node) {
-    const char* const type = typeid(node).name();
-    if (!std::strstr(type, "torch8autograd9generated")) return find_name(node);
-    const auto [known, is_new] = names_.try_emplace(type, 0);
-    if (is_new) known->second = find_name(node);
-    return known->second;
-  }
-  uint32_t find_name(const autograd::Node& node) {
-    return operator_name(context_.strings, node.name().c_str()).id.value;
+  uint32_t name_of(autograd::Node& node) {
+    NodeClass& of = class_of(node);
+    if (of.name != NodeClass::kNoName) return of.name;
+    const uint32_t name = operator_name(context_.strings, node.name().c_str()).id.value;
+    if (of.kind == NodeClass::Kind::kGenerated) of.name = name;
+    return name;
   }
 
   void give_up(const autograd::Node& node, std::string_view reason) {
@@ -206,9 +224,8 @@ class Walk {
   const bool python_;
   uint64_t nodes_ = 0;
   uint64_t failed_ = 0;
-  FlatMap<bool> seen_;  // nodes, by their addresses
-  std::unordered_map<const char*, uint32_t> names_;  // of classes, by their mangled names
-  std::unordered_set<const char*> unhashable_;       // classes of C++ functions, by the same
+  FlatMap<bool> seen_;          // nodes, by their addresses
+  FlatMap<NodeClass> classes_;  // by the addresses of their mangled names
   std::vector<NodePtr> open_;
 };
 

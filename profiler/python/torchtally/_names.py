@@ -32,11 +32,14 @@ def plain_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [plain for name in inner for plain in plain_tensors(getattr(tensor, name))]
 
 
-# Of the recording that goes on: numbers by id(module), what to do with an unknown one, what to call
-# before and after. Here and not in a closure, because what torch.compile made of a program's modules
-# meanwhile looks at the closures of what it passed through, and would be made again when they go.
-_watch: tuple[dict[int, int], Callable[[torch.nn.Module], int], Callable[[int], None], Callable[[int], None]] | None
-_watch = None
+# Numbers by id(module), what gives an unknown one its number, what to call before and after.
+_Watch = tuple[
+    dict[int, int], Callable[[torch.nn.Module], int], Callable[[int], None], Callable[[int], None]
+]
+# Of the recording that goes on. Here and not in a closure, because what torch.compile made of a
+# program's modules meanwhile looks at the closures of what it passed through, and would be made again
+# when they go.
+_watch: _Watch | None = None
 _call: Callable[..., Any] = torch.nn.Module._call_impl  # what is called for a module without us
 _installed = False
 
@@ -56,6 +59,10 @@ def _call_watched(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         return _call(module, *args, **kwargs)
     finally:
         leave(number)
+
+
+def _set_call_impl(call: Callable[..., Any]) -> None:
+    torch.nn.Module._call_impl = call  # type: ignore[method-assign]
 
 
 def _pass_over(code: types.CodeType) -> None:
@@ -177,14 +184,16 @@ class Names:
         current = torch.nn.Module._call_impl
         if not _installed or current is _call:
             _pass_over(_call_watched.__code__)
-            torch.nn.Module._call_impl, _call, _installed = _call_watched, current, True
+            _call, _installed = current, True
+            _set_call_impl(_call_watched)
 
     def remove(self) -> None:
         global _watch, _installed
         _watch = None
         # Where another tool has put its own around ours meanwhile, ours stays and passes on.
         if torch.nn.Module._call_impl is _call_watched:
-            torch.nn.Module._call_impl, _installed = _call, False
+            _set_call_impl(_call)
+            _installed = False
 
     def roots(self) -> Iterable[torch.nn.Module]:
         return [root for root in (reference() for reference, _ in self._roots) if root is not None]

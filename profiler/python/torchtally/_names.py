@@ -5,8 +5,8 @@ A module that nobody showed us is met at its first call: the outermost one is a 
 that is in it. Nothing is kept alive and no module gets an attribute.
 
 ``torch.nn.Module._call_impl`` has ours around it while a recording goes on. Global forward hooks would
-do, but with any of them torch leaves its short path for every module, which costs more than all that
-is done here; and torch.compile then warns, and compiles again when they go.
+do, but with any of them torch leaves its short path for every module, which alone costs more than all
+that is done here (docs/benchmarks.md); and torch.compile warns, and compiles again when they go.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Objects final : public ObjectSource {
 
   void step_begin() noexcept override { walk(false); }
   void step_end() noexcept override { walk(true); }
-  void next_step() noexcept override {}
+  void next_step() noexcept override {}  // step_end() has looked at everything
   void stop() noexcept override {
     const std::lock_guard guard(mutex_);
     parameters_.clear();

@@ -120,13 +120,13 @@ class Walk {
     NodeClass& of = class_of(*node);
     if (of.kind == NodeClass::Kind::kAccumulate) {
       return add_tensor(context_, batch_, EventKind::kLeaf,
-                        as_accumulate_grad(node.get())->variable);
+                        static_cast<const autograd::AccumulateGrad&>(*node).variable);
     }
     if (of.kind == NodeClass::Kind::kPython && !python_) {
       return give_up(*node, "needs Python's lock, which was not found");
     }
     if (failed_ >= kMostFailures) return give_up(*node, "not tried after other nodes failed");
-    if (of.unhashable) return push_context(node);
+    if (of.unhashable) return push_context(node, of);
     dyn::AutogradCompilerCall call(dyn::SizeInput::STATIC);
     dyn::NodeCall node_call(0, node);
     dyn::CompiledNodeArgs args(call, node_call);
@@ -138,19 +138,19 @@ class Walk {
       if (of.kind == NodeClass::Kind::kCppFunction &&
           what.find("unhashable ") != std::string_view::npos) {
         of.unhashable = true;
-        return push_context(node);
+        return push_context(node, of);
       }
       give_up(*node, what.substr(0, what.find_first_of(".\n")));
     }
-    push_collected(call, *node);
+    push_collected(call, *node, of);
   }
 
   // Also of a node that threw: what was read before is kept.
-  void push_collected(dyn::AutogradCompilerCall& call, autograd::Node& node) {
+  void push_collected(dyn::AutogradCompilerCall& call, const autograd::Node& node, NodeClass& of) {
     if (!call.packed_inputs.empty()) note_packed(call.packed_inputs);
     auto& saved = call.tensor_args.*saved_variables_member();
     if (saved.empty() && call.tensor_args.inputs.empty()) return;
-    const uint32_t name = name_of(node);
+    const uint32_t name = name_of(node, of);
     const std::vector<at::Tensor>& inputs = call.tensor_args.inputs;
     std::vector<bool> is_saved_variable(inputs.size());
     for (const auto& [variable, argument] : saved) {
@@ -180,9 +180,9 @@ class Walk {
     all.packed += count;
   }
 
-  void push_context(const NodePtr& node) {
+  void push_context(const NodePtr& node, NodeClass& of_class) {
     const autograd::AutogradContext& of = static_cast<const AnyCppNode&>(*node).ctx_;
-    const uint32_t name = name_of(*node);
+    const uint32_t name = name_of(*node, of_class);
     for (const autograd::SavedVariable& variable : of.*context_variables_member()) {
       const auto raw = variable.get_raw_data();
       if (!raw.has_value() || !raw->defined()) continue;
@@ -204,8 +204,7 @@ class Walk {
     }
   }
 
-  uint32_t name_of(autograd::Node& node) {
-    NodeClass& of = class_of(node);
+  uint32_t name_of(const autograd::Node& node, NodeClass& of) {
     if (of.name != NodeClass::kNoName) return of.name;
     const uint32_t name = operator_name(context_.strings, node.name().c_str()).id.value;
     if (of.kind == NodeClass::Kind::kGenerated) of.name = name;

@@ -30,6 +30,10 @@ def train(job: Job, steps: int | None = None) -> None:
         job.optimizer.step()
 
 
+def module_names(p: torchtally.profile) -> set[str]:
+    return {module["name"] for module in p.data()["modules"]}
+
+
 def names_at_peak(data: dict) -> set[str]:
     return {block["module"] for block in data["peak_blocks"]}
 
@@ -152,7 +156,7 @@ def test_names_survive_exceptions_in_a_module(tmp_path, error):
                 fails(torch.ones(1))
             assert p._library.depth() == 0
             train(job, 1)
-    modules = {m["name"] for m in p.data()["modules"]}
+    modules = module_names(p)
     assert "0" in modules and "Fails" not in modules
 
 
@@ -177,9 +181,6 @@ def test_another_tool_around_a_modules_call_stays(tmp_path):
         job = mlp()
         return job, torchtally.profile(job.model, job.optimizer, recording=tmp_path / "run.tally")
 
-    def names(p):
-        return {m["name"] for m in p.data()["modules"]}
-
     job, p = profile()
     with p:
         ours = torch.nn.Module._call_impl
@@ -192,14 +193,14 @@ def test_another_tool_around_a_modules_call_stays(tmp_path):
         train(job, 1)
     try:
         assert torch.nn.Module._call_impl is theirs
-        expected = names(p)
+        expected = module_names(p)
         assert "0" in expected
         calls = len(seen)
         assert calls > 0
         job, p = profile()
         with p:
             train(job, 1)
-        assert names(p) == expected
+        assert module_names(p) == expected
         assert len(seen) == 2 * calls
     finally:
         torch.nn.Module._call_impl = ours  # what they found, and passes on
@@ -207,7 +208,7 @@ def test_another_tool_around_a_modules_call_stays(tmp_path):
     job, p = profile()
     with p:
         train(job, 1)
-    assert names(p) == expected
+    assert module_names(p) == expected
     assert torch.nn.Module._call_impl is original
 
 

@@ -53,13 +53,11 @@ class Library:
         quick = ctypes.PyDLL(str(PLUGIN))
         slow = ctypes.CDLL(str(PLUGIN))
         text, number, nothing = ctypes.c_char_p, ctypes.c_uint32, None
-        untyped = object()  # whole numbers as they are: to convert one costs more than the call
 
         def bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
             function = getattr(library, "torchtally_" + name)
             function.restype = result
-            if arguments != (untyped,):
-                function.argtypes = arguments
+            function.argtypes = arguments
             return function
 
         self.start = bind(
@@ -77,8 +75,10 @@ class Library:
         self.report_path = bind(quick, "report_path", text)
         self.describe_model = bind(quick, "describe_model", nothing, text)
         self.intern = bind(quick, "intern", number, text)
-        self.enter = bind(quick, "enter", nothing, untyped)
-        self.exit = bind(quick, "exit", nothing, untyped)
+        self.enter = bind(quick, "enter", nothing, number)
+        self.exit = bind(quick, "exit", nothing, number)
+        # Called for every module: to convert a number to its type takes as long as the call.
+        self.enter.argtypes = self.exit.argtypes = None
         self.reused = bind(quick, "reused", nothing)
         self.keep = bind(quick, "keep", nothing, ctypes.c_uint64)
         self.depth = bind(quick, "depth", number)
